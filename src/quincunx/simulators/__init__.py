@@ -1,0 +1,20 @@
+"""Benchmark simulators, each with what is known exactly about it in its `exact` field.
+
+`CATALOGUE` maps the names to the simulators.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ..simulator import JaxSimulator
+from .gaussian import gaussian
+from .linear_regression import linear_regression
+from .multivariate import multivariate
+from .poisson import poisson
+from .weinberg import asymmetry, weinberg
+
+CATALOGUE: Mapping[str, JaxSimulator] = MappingProxyType(
+    {each.name: each for each in (poisson, linear_regression, multivariate, weinberg, gaussian)}
+)
+
+__all__ = ["CATALOGUE", "asymmetry", "gaussian", "linear_regression", "multivariate", "poisson", "weinberg"]
