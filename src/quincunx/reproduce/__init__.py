@@ -1,0 +1,1 @@
+"""Reproductions of published results, each one module with a `main(folder)`."""
