@@ -253,9 +253,15 @@ def test_a_worker_imports_from_where_the_caller_does_and_works_in_its_folder(mon
     monkeypatch.chdir(tmp_path)
     model = numpy_simulator(RATE)(importlib.import_module("far_away").model)
     assert model.draw(KEY, [[1.0]], 1)[0].tolist() == [[2.5]]
+
+
+def test_a_module_that_workers_cannot_find_is_named(monkeypatch, tmp_path):
+    (tmp_path / "never_found.py").write_text("def model(rng, theta):\n    return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    function = importlib.import_module("never_found").model
     monkeypatch.setattr(sys, "path", sys.path[1:])
     with pytest.raises(ValueError, match=r"'lost' cannot be loaded in a worker process: ModuleNotFoundError"):
-        numpy_simulator(RATE, name="lost", workers=3)(model.function).draw(KEY, [[1.0], [2.0], [3.0]], 1)
+        numpy_simulator(RATE, name="lost", workers=2)(function).draw(KEY, [[1.0], [2.0]], 1)
 
 
 def test_a_function_that_cannot_travel_is_refused_with_the_cure():

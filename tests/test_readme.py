@@ -27,8 +27,8 @@ def test_there_are_python_blocks_and_they_name_only_what_the_package_has():
     import quincunx
 
     trees = [ast.parse(block.text, f"README.md, line {block.line}") for block in PYTHON]
-    dotted = [ast.unparse(node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
-    used = {name.split(".")[1] for name in dotted if name.startswith("qx.")}
+    attributes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    used = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "qx"}
     assert used
     assert used - set(dir(quincunx)) == set()
 

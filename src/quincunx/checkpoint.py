@@ -41,7 +41,7 @@ class Saver:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(self.path.name + ".partial")
-        leaves = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+        leaves: dict[str, Any] = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
         with open(partial, "wb") as file:
             np.savez(file, header=np.array(json.dumps({"fingerprint": self.fingerprint})), **leaves)
             file.flush()

@@ -278,7 +278,29 @@ def infer(
         _print_inference(inference, folder)
 
 
-# `quincunx reproduce alfi` goes here.
+@app.command()
+def reproduce(
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="What to reproduce: alfi.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", show_default="quincunx-alfi", help="Folder for figures and numbers.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="One simulator; may be given several times.")] = None,
+    num_simulations: NumSimulations = None,
+) -> None:
+    """Reproduce published results: alfi is Figures 2 to 6 of Pesah, Wehenkel and Louppe (2018), in 20 minutes."""
+    with _errors():
+        from .reproduce import alfi
+
+        if result != "alfi":
+            raise ValueError(f"unknown result {result!r}; there is alfi")
+        names = tuple(problem.name for problem in alfi.PROBLEMS)
+        for name in only or ():
+            if name not in names:
+                raise ValueError(f"--only: unknown simulator {name!r}; there are {', '.join(names)}")
+        folder = out or Path(f"quincunx-{result}")
+        size = defaults.NUM_SIMULATIONS if num_simulations is None else num_simulations
+        alfi.main(folder, say=lambda text: typer.echo(text, err=True), names=only or names, num_simulations=size)
+        typer.echo(f"figures, table.md and results.json are in {folder}")
 
 
 # -- what the commands do --------------------------------------------------------------------------

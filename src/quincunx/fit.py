@@ -36,7 +36,7 @@ class Training:
     patience: stop when the validation loss has not improved for this many epochs; None for never.
     """
 
-    num_steps: int = 2000
+    num_steps: int = 1500
     learning_rate: float = 1e-3
     clip_norm: float = 1.0
     validation_fraction: float = 0.1

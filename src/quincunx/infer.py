@@ -193,7 +193,8 @@ def infer(
     machine: a trained machine, or what `train` returned. Without it one is trained now.
     method: "alfi", the only one there is.
     progress: bars in the terminal by default; `NoProgress()` for silence.
-    **options: those of `train`, when no machine is given.
+    **options: those of `train`, when no machine is given. Unless one of
+        the budget's options is given, a million observations are laid out for data sets of this size: `layout_for`.
 
     Raises
     ------
@@ -209,7 +210,8 @@ def infer(
             raise ValueError("give a simulator, a trained machine, or both")
         _check_options(options)
         x = as_observations(x, event_shape_of(simulator), f"the simulator {simulator.name!r}")
-        machine = train(train_key, simulator, method=method, progress=reporter, **options)
+        layout = {} if layout_for(1).keys() & options.keys() else layout_for(len(x))
+        machine = train(train_key, simulator, method=method, progress=reporter, **layout, **options)
     elif options:
         raise ValueError(f"a trained machine takes no training options, got {', '.join(options)}; drop these, or it")
     training = machine if isinstance(machine, Solution) else None
@@ -221,6 +223,17 @@ def infer(
     x = as_observations(x, net.novelty.event_shape, f"the simulator {net.simulator.name!r}")
     solution = run(run_key, net, x, progress=reporter)
     return Inference(solution, net, x, method, training, _seed_of(key))
+
+
+def layout_for(count: int) -> dict[str, int]:
+    """Options of `simulate_bank` that spend the default budget for data sets of about `count` observations.
+
+    Sets of a quarter of the count, but of 100 to 1,000 observations, leave enough theta to learn from.
+    """
+    budget = defaults.NUM_SIMULATIONS * defaults.NUM_OBSERVATIONS
+    size = min(max(count // 4, 100), 1000)
+    most = max(size, round(1.15 * count))
+    return {"num_simulations": budget // size, "num_observations": size, "max_observations": most}
 
 
 def options_of(function: Callable, *others: str) -> tuple[str, ...]:

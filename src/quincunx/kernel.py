@@ -69,7 +69,7 @@ def run(
     Returns
     -------
     Solution with the estimate, `statistics` (num_observations, num_iterations, num_simulator_calls),
-    `history` (the initial state's record comes first, then one per iteration), and warnings.
+    `history` (one record per iteration), and warnings.
 
     Raises
     ------

@@ -549,7 +549,8 @@ def simulate_bank(
     """A budget of `num_simulations * num_observations` observations, laid out so that one machine serves many counts.
 
     About half of the budget goes to sets of `num_observations`, the rest to fewer, larger sets of up to
-    `max_observations`, in at most two further records. With max_observations <= num_observations there is one record.
+    `max_observations`, in at most two further records. With max_observations <= 1.5 num_observations there is one
+    record, of `max_observations`.
 
     Returns
     -------
@@ -558,7 +559,7 @@ def simulate_bank(
     budget = num_simulations * num_observations
     ratio = max_observations / num_observations
     if ratio <= 1.5:
-        sizes = {num_observations: budget}
+        sizes = {max_observations: budget}
     elif ratio <= 6:
         sizes = {num_observations: budget * 2 // 3, max_observations: budget // 3}
     else:

@@ -1,0 +1,35 @@
+"""A simulator in NumPy: a queue at a counter. How fast do people arrive, and how long are they served?
+
+The function runs in two worker processes. Settings are small, so that this takes about a minute.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+import quincunx as qx
+
+prior = qx.Prior(arrivals=dist.Uniform(0.2, 2.0), service=dist.Uniform(0.2, 2.0))
+
+
+@qx.numpy_simulator(prior)
+def queue(rng, theta):
+    """How long the tenth person waits, and when that person leaves."""
+    arrive, free, start = 0.0, 0.0, 0.0
+    for _ in range(10):
+        arrive += rng.exponential(1 / theta["arrivals"])
+        start = max(arrive, free)
+        free = start + rng.exponential(theta["service"])
+    return [start - arrive, free]
+
+
+if __name__ == "__main__":
+    key = jax.random.key(0)
+    observed = qx.simulate(key, queue, theta=jnp.array([[0.8, 1.2]]), num_observations=100).x[0]
+    result = qx.infer(
+        key, queue, observed, num_simulations=600, num_observations=100, max_observations=100,
+        training=qx.Training(num_steps=200),
+    )  # fmt: skip
+    for name, estimate in result.summary().items():
+        print(f"{name}: {estimate['mean']:.2f} +- {estimate['std']:.2f}")
+    print("true: arrivals 0.80, service 1.20;", f"{result.num_simulator_calls} simulated observations")
