@@ -9,6 +9,7 @@ import pytest
 from quincunx.fit import Training, fit
 from quincunx.kernel import run
 from quincunx.methods import alfi
+from quincunx.methods.machine import BankReference, RecurrentMachine, trajectories
 from quincunx.nets.encoder import SetEncoder, Warp, gaussian_fit
 from quincunx.posterior import Proposal
 from quincunx.prior import Prior
@@ -40,7 +41,7 @@ def sims():
 
 @pytest.fixture(scope="module")
 def machine(sims):
-    untrained = alfi.RecurrentMachine.for_simulations(sims, num_iterations=8, width=32, memory=16)
+    untrained = RecurrentMachine.for_simulations(sims, num_iterations=8, width=32, memory=16)
     return fit(KEY, untrained, alfi.ALFI(batch_size=256, num_problems=32), sims, training=TRAINING).value
 
 
@@ -139,7 +140,7 @@ def test_partial_losses_are_least_at_the_truth():
 
 def test_bank_draws_follow_the_proposal_not_the_prior(machine):
     u = machine.space.encode(PRIOR.sample(jax.random.key(3), 4000))
-    bank = alfi.BankReference(u, jnp.exp(-machine.space.log_prior(u)), jnp.zeros((4000, 1)))
+    bank = BankReference(u, jnp.exp(-machine.space.log_prior(u)), jnp.zeros((4000, 1)))
     target = Gaussian(jnp.array([0.5, -0.4]), jnp.array([0.3, 0.3]), jnp.zeros(0))
     draws = jax.vmap(lambda k: bank.draw(machine, k, target)[0])(jax.random.split(KEY, 200)).reshape(-1, 2)
     # The kernel's tails are heavier than the normal's: its spread is up to 15 % larger, its centre is the same.
@@ -152,7 +153,7 @@ def test_bank_draws_follow_the_proposal_not_the_prior(machine):
 
 def test_a_trained_machine_is_near_the_truth_and_covers_it(machine):
     fresh = simulate(jax.random.key(5), bell, num_simulations=300, num_observations=40)
-    psi = alfi.trajectories(machine.with_bank(), jax.random.key(6), fresh.x)[:, -1]
+    psi = trajectories(machine.with_bank(), jax.random.key(6), fresh.x)[:, -1]
     proposals = jax.vmap(lambda p: Proposal(machine.space, p[None]).interval(0.95))(psi)
     inside = (proposals[:, 0] <= fresh.theta) & (fresh.theta <= proposals[:, 1])
     # 300 problems: an exact 95 % interval falls below 0.89 by chance less than once in 10,000.
@@ -206,7 +207,7 @@ def test_warnings_for_data_unlike_any_simulated_and_counts_unlike_any_trained(ma
 
 
 def test_full_covariance_and_live_training_share_the_code_path(sims):
-    machine = alfi.RecurrentMachine.for_simulations(
+    machine = RecurrentMachine.for_simulations(
         sims, num_iterations=4, width=16, memory=8, full_covariance=True, bandwidth=0.0
     )
     loss = alfi.ALFI(batch_size=128, num_problems=8, live=True, weighting=alfi.ExponentialWeighting())

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from .methods.alfi import LastWeighting as LastWeighting
     from .methods.alfi import MeanSquaredError as MeanSquaredError
     from .methods.alfi import NegativeLogLikelihood as NegativeLogLikelihood
-    from .methods.alfi import RecurrentMachine as RecurrentMachine
     from .methods.alfi import SettledWeighting as SettledWeighting
     from .methods.alfi import simulate_bank as simulate_bank
+    from .methods.machine import RecurrentMachine as RecurrentMachine
     from .posterior import Proposal as Proposal
     from .prior import Prior as Prior
     from .progress import NoProgress as NoProgress
@@ -63,10 +63,10 @@ _MODULES = {
         "LastWeighting",
         "MeanSquaredError",
         "NegativeLogLikelihood",
-        "RecurrentMachine",
         "SettledWeighting",
         "simulate_bank",
     ],
+    "methods.machine": ["RecurrentMachine"],
     "posterior": ["Proposal"],
     "prior": ["Prior"],
     "progress": ["NoProgress", "RichProgress"],

@@ -379,7 +379,7 @@ def _read(merged: Mapping[str, Any], event_shape: tuple[int, ...]) -> Any:
 
 def _load_model(folder: Path, simulator: "AbstractSimulator | None") -> Any:
     from .io import load
-    from .methods.alfi import RecurrentMachine
+    from .methods.machine import RecurrentMachine
 
     loaded = load(folder, simulator=simulator)
     if not isinstance(getattr(loaded, "value", loaded), RecurrentMachine):

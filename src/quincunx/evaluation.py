@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._types import Key
-from .methods.alfi import RecurrentMachine, trajectories
+from .methods.machine import RecurrentMachine, trajectories
 from .posterior import Proposal
 from .simulate import simulate
 from .simulator import JaxSimulator

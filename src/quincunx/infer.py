@@ -15,7 +15,8 @@ from ._types import Array, Key, Solution
 from ._version import version
 from .fit import Training, fit
 from .kernel import run
-from .methods.alfi import ALFI, RecurrentMachine, simulate_bank
+from .methods.alfi import ALFI, simulate_bank
+from .methods.machine import RecurrentMachine
 from .observations import as_observations
 from .plots import plot_inference
 from .posterior import Proposal

@@ -40,7 +40,8 @@ HEADER, ARRAYS = "header.json", "arrays.npz"
 
 # Where the classes live that can be saved. A new one is an entry here; a class named `*` stands for all of a module.
 _CLASSES = {
-    "methods.alfi": ["RecurrentMachine", "ALFI", "NegativeLogLikelihood", "MeanSquaredError", "LastWeighting",
+    "methods.machine": ["RecurrentMachine"],
+    "methods.alfi": ["ALFI", "NegativeLogLikelihood", "MeanSquaredError", "LastWeighting",
                      "ConstantWeighting", "ExponentialWeighting", "SettledWeighting"],
     "nets.encoder": ["*"],
     "nets.layers": ["*"],

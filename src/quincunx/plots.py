@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._types import Array, Solution
-from .methods.alfi import RecurrentMachine
+from .methods.machine import RecurrentMachine
 from .posterior import Proposal
 from .simulator import JaxSimulator
 from .tables import estimate_text, observation_columns

@@ -181,13 +181,37 @@ def gaussian_fit(x: jax.Array, weight: jax.Array) -> jax.Array:
     floor = 1e-6
     if d == 1:
         return jnp.concatenate([mean, jnp.log(jnp.sqrt(jnp.sum(centred**2) / count + floor**2))[None]])
-    root = jnp.linalg.qr(centred, mode="r") / jnp.sqrt(count)
-    diagonal = jnp.diag(root)
-    root += jnp.diag(jnp.where(diagonal >= 0, 1, -1) * (floor + 1e-6 * jnp.abs(diagonal)))
-    inverse = jax.scipy.linalg.solve_triangular(root, jnp.eye(d))
+    root = _triangle(centred) / jnp.sqrt(count)
+    root += jnp.diag(floor + 1e-6 * jnp.diag(root))
+    inverse = _inverse_triangle(root)
     precision = inverse @ inverse.T
     diagonal = jnp.diag(precision)
     coefficients = -precision / diagonal[:, None]
     off = ~np.eye(d, dtype=bool)
     intercept = mean - jnp.sum(jnp.where(off, coefficients, 0.0) * mean[None, :], axis=1)
     return jnp.concatenate([mean, intercept, coefficients[off], -0.5 * jnp.log(diagonal)])
+
+
+# Written out, because a batch of LAPACK calls inside a compiled training step waits for the very threads that XLA
+# runs the step on: on two cores it was seen to stand still for good. These sizes are small enough to be fast.
+
+
+def _triangle(a: jax.Array) -> jax.Array:
+    """The upper triangular factor R of a `(m, d)`, with a positive diagonal, by modified Gram-Schmidt."""
+    rows = []
+    for j in range(a.shape[1]):
+        norm = jnp.sqrt(jnp.sum(a[:, j] ** 2) + 1e-20)
+        q = a[:, j] / norm
+        row = (q @ a) * (np.arange(a.shape[1]) > j)
+        rows.append(row.at[j].set(norm))
+        a = a - q[:, None] * row[None, :]
+    return jnp.stack(rows)
+
+
+def _inverse_triangle(r: jax.Array) -> jax.Array:
+    """The inverse of an upper triangular matrix, by back substitution."""
+    d = len(r)
+    inverse = jnp.zeros((d, d))
+    for i in reversed(range(d)):
+        inverse = inverse.at[i].set((jnp.eye(d)[i] - r[i] @ inverse) / r[i, i])
+    return inverse

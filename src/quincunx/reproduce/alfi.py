@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from .. import simulators
 from ..evaluation import Evaluation, evaluate
 from ..fit import Training, fit
-from ..methods.alfi import ALFI, RecurrentMachine, simulate_bank, trajectories
+from ..methods.alfi import ALFI, simulate_bank
+from ..methods.machine import RecurrentMachine, trajectories
 from ..posterior import Proposal
 from ..simulate import simulate
 from ..simulator import JaxSimulator
