@@ -15,6 +15,7 @@ from ._types import Key
 from .fit import Training
 from .infer import options_of
 from .methods import alfi
+from .methods.machine import RecurrentMachine
 from .prior import nearest
 
 # Top-level keys of a training -> the names and types that `train` knows them by.
@@ -113,8 +114,8 @@ def _loss(where: str, table: Mapping[str, Any]) -> alfi.ALFI:
 
 
 def _machine(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(alfi.RecurrentMachine.for_simulations)
-    names = options_of(alfi.RecurrentMachine.for_simulations, "sims", "key")
+    hints = typing.get_type_hints(RecurrentMachine.for_simulations)
+    names = options_of(RecurrentMachine.for_simulations, "sims", "key")
     return _checked(where, table, {name: hints[name] for name in names})
 
 
