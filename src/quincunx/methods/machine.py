@@ -24,6 +24,7 @@ from ..simulator import AbstractSimulator, JaxSimulator
 from ..space import Gaussian, Space
 
 LOG_SCALES = (-9.0, 2.0)  # proposals neither collapse to a point nor spread far beyond the prior
+WELL_COVERED = 300  # simulated sets; with fewer, intervals were seen to under-cover
 BANK = 448  # members of a training batch's bank, with the defaults of `ALFI`
 
 
@@ -117,7 +118,8 @@ class RecurrentMachine(AbstractKernel):
     bandwidth: the proposal is widened by this much, in quadrature, when simulated sets are taken near it:
         the resolution of a training batch's bank. 0 for live training.
     full_covariance: whether the proposal has a full covariance; the paper's is diagonal.
-    observation_range: fewest and most observations seen in training.
+    observation_range: fewest observations seen in training, and the most that at least 300 simulated sets had (or
+        the first record's).
     simulator: run in every iteration of `run` when `live` is True.
     live: see `with_bank` and `with_simulator`.
     """
@@ -200,7 +202,10 @@ class RecurrentMachine(AbstractKernel):
             clip=clip,
             bandwidth=float((2 * num_proposed / BANK) ** (1 / d)) if bandwidth is None else bandwidth,
             full_covariance=full_covariance,
-            observation_range=(min(10, first.num_observations), max(part.num_observations for part in parts)),
+            observation_range=(
+                min(10, first.num_observations),
+                max(p.num_observations for p in parts if p is first or len(p) >= WELL_COVERED),
+            ),
             simulator=first.simulator,
             live=isinstance(first.simulator, JaxSimulator),
         )
@@ -317,7 +322,10 @@ class RecurrentMachine(AbstractKernel):
         low, high = self.observation_range
         if low <= count <= high:
             return ()
-        return (f"{count} observations: the machine was trained with {low} to {high}; its widths may be wrong here",)
+        return (
+            f"{count} observations: the machine was trained well for {low} to {high} (with {WELL_COVERED} simulated "
+            "sets or more); outside, its intervals are often too narrow: simulate more sets of this size",
+        )
 
 
 @eqx.filter_jit

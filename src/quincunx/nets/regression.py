@@ -10,7 +10,7 @@ from .._types import Array
 from .frozen import AbstractFrozen
 
 NUM_RANDOM = 300  # random features
-ROUNDS = 4
+ROUNDS = 4  # of reweighting
 POWER = 1.0  # weights are error^-1: precise where it can be, without forgetting the rest
 RIDGES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 SQUASH = 0.9  # tanh(0.9 u) is linear in theta for a uniform prior
@@ -21,8 +21,8 @@ class RegressionSummary(AbstractFrozen):
 
     The posterior mean is the best summary statistic for point estimates, and regression on simulations
     estimates it (Fearnhead and Prangle 2012, "semi-automatic ABC"). The regression is ridge regression on
-    whitened features of the set and fixed random functions of them, weighted by the inverse of its own squared
-    error, which is regressed likewise. It takes a second, and is more precise than gradient descent gets in minutes.
+    whitened features of the set and fixed random functions of them, weighted by the inverse of its own
+    error, which is regressed likewise. In the tails of an unbounded prior it is poorer than in the bulk.
 
     Fields
     ------
