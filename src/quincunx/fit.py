@@ -24,7 +24,7 @@ Net = TypeVar("Net")
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How to train. Every field is also an option of the command line.
+    """How to train. Every field is also a key of the table `training` in a TOML file of the command line.
 
     Fields
     ------

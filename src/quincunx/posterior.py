@@ -1,7 +1,6 @@
 """Estimates of parameters: final, immutable values that sample, evaluate and summarise."""
 
 import functools
-from collections.abc import Mapping
 
 import equinox as eqx
 import jax
@@ -83,10 +82,6 @@ class Proposal(eqx.Module):
         return {
             column: dict(zip(names, table[:, i].tolist(), strict=True)) for i, column in enumerate(self.prior.columns)
         }
-
-    def named(self, theta: Array) -> Mapping[str, jax.Array]:
-        """theta `(..., dim)` by parameter name."""
-        return self.prior.unpack(theta)
 
     @property
     def _points(self) -> jax.Array:
