@@ -21,7 +21,7 @@ import numpy as np
 from .infer import Inference, infer
 from .io import check_target, save
 from .progress import AbstractProgress
-from .simulator import JaxSimulator
+from .simulator import AbstractJaxSimulator
 from .simulators import poisson
 from .tables import estimate_text, read_observations
 
@@ -130,7 +130,7 @@ def observations() -> np.ndarray:
         return read_observations(path, event_shape=(), counts="intervals")
 
 
-def maximum_likelihood(simulator: JaxSimulator, x: jax.Array) -> tuple[float, float]:
+def maximum_likelihood(simulator: AbstractJaxSimulator, x: jax.Array) -> tuple[float, float]:
     """The estimate of a simulator's only parameter, and one over the root of the observed information.
 
     Raises

@@ -12,7 +12,7 @@ from ._types import Key
 from .methods.machine import RecurrentMachine, trajectories
 from .posterior import Proposal
 from .simulate import simulate
-from .simulator import JaxSimulator
+from .simulator import AbstractJaxSimulator
 from .space import Space
 
 
@@ -66,7 +66,7 @@ class Evaluation:
 def evaluate(
     key: Key,
     machine: RecurrentMachine,
-    simulator: JaxSimulator,
+    simulator: AbstractJaxSimulator,
     *,
     num_problems: int = 1000,
     num_observations: int = 100,

@@ -24,7 +24,7 @@ from .prior import nearest
 from .progress import AbstractProgress, RichProgress
 from .simulate import simulate
 from .simulations import Simulations
-from .simulator import AbstractSimulator, JaxSimulator
+from .simulator import AbstractSimulator, AbstractJaxSimulator
 
 METHODS = ("alfi",)
 TRAIN_STREAM = 0x54524149
@@ -256,7 +256,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 def event_shape_of(simulator: AbstractSimulator) -> tuple[int, ...]:
     """Shape of one observation. A simulator on the host is run four times to find out."""
-    if isinstance(simulator, JaxSimulator):
+    if isinstance(simulator, AbstractJaxSimulator):
         return simulator.event_shape
     return simulate(jax.random.key(0), simulator, num_simulations=4).event_shape
 

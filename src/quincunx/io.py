@@ -33,7 +33,7 @@ from ._types import Array, Failure, Key
 from ._version import version
 from .prior import Prior
 from .references import reference_of, resolve
-from .simulator import AbstractSimulator
+from .simulator import AbstractSimulator, NamedSimulator
 
 FORMAT, FORMAT_VERSION = "quincunx", 1
 HEADER, ARRAYS = "header.json", "arrays.npz"
@@ -58,17 +58,10 @@ _CLASSES = {
 _ARGUMENTS = {"MultivariateNormal": ("loc", "scale_tril")}
 
 
-class NamedSimulator(AbstractSimulator):
-    """Stands for a simulator that was not found when a folder was loaded: it has a name and a prior, and cannot run."""
-
-    name: str = eqx.field(static=True)
-    prior: Prior = eqx.field(static=True)
-
-    def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
-        raise ValueError(
-            f"the simulator {self.name!r} was not saved with its machine (it was defined in a script or a notebook, or "
-            "its file is gone), so it cannot be run; give it: load(folder, simulator=...)"
-        )
+NOT_FOUND = (
+    "it was not saved with its machine (it was defined in a script or a notebook, or its file is gone); "
+    "give it: load(folder, simulator=...)"
+)
 
 
 def save(folder: str | Path, value: Any, *, seed: int | None = None) -> None:
@@ -264,7 +257,7 @@ class _Reader:
         return made(**decoded)
 
     def _simulator(self, value: dict[str, Any]) -> AbstractSimulator:
-        saved = NamedSimulator(value["$simulator"], self.decode(value["prior"]))
+        saved = NamedSimulator(value["$simulator"], self.decode(value["prior"]), NOT_FOUND)
         found = self.simulator or _found(value["reference"]) or saved
         if found.name != saved.name or found.prior != saved.prior:
             raise ValueError(

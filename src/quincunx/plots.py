@@ -10,7 +10,7 @@ import numpy as np
 from ._types import Array, Solution
 from .methods.machine import RecurrentMachine
 from .posterior import Proposal
-from .simulator import JaxSimulator
+from .simulator import AbstractJaxSimulator
 from .tables import estimate_text, observation_columns
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _bands(machine: RecurrentMachine, psi: np.ndarray) -> np.ndarray:
 def _known(machine: RecurrentMachine, x: np.ndarray) -> np.ndarray | None:
     """The maximum likelihood estimate `(dim,)`, where the simulator knows it."""
     simulator = machine.simulator
-    if not isinstance(simulator, JaxSimulator) or simulator.exact.mle is None:
+    if not isinstance(simulator, AbstractJaxSimulator) or simulator.exact.mle is None:
         return None
     return np.asarray(simulator.exact.mle(jnp.asarray(x)))
 
@@ -124,7 +124,7 @@ def _against_simulations(figure: "SubFigure", proposal: Proposal, machine: Recur
 
 def _simulated(proposal: Proposal, machine: RecurrentMachine, count: int) -> tuple[np.ndarray, str]:
     """Simulated sets `(r, m, *event)`, and what they are."""
-    if isinstance(machine.simulator, JaxSimulator):
+    if isinstance(machine.simulator, AbstractJaxSimulator):
         theta_key, x_key = jax.random.split(jax.random.key(0))  # a fixed key: the same answer gives the same figure
         theta = proposal.sample(theta_key, NUM_REPLICATES)
         x, _ = machine.simulator.draw(x_key, theta, min(count, MOST_SIMULATED))

@@ -1,8 +1,7 @@
-"""The capability ladder of simulators, and the black box written in JAX.
+"""The first rung of the ladder of simulators: black boxes, in JAX here and on the host in `host.py`.
 
-A simulator takes a key and parameters and gives one observation. `AbstractSimulator` is all that
-the rest of the library knows of it; `JaxSimulator` is here, simulators that run on the host
-(NumPy functions, executables) are in `host.py`.
+A simulator takes a key and parameters and gives one observation. `AbstractSimulator` is all that most of the
+library knows of it. The next rung, simulators whose latent path can be scored, is in `mined.py`.
 """
 
 import abc
@@ -60,36 +59,26 @@ class Exact:
     posterior_std: Callable[[jax.Array], jax.Array] | None = None
 
 
-class JaxSimulator(AbstractSimulator):
-    """A black box in JAX: `function(key, theta) -> x`, where `theta` maps names to values.
-
-    One call gives one observation, an array of any fixed shape; m observations are m keys. The
-    function must be traceable (`jit`, `vmap`). Calling the simulator calls the function.
+class AbstractJaxSimulator(AbstractSimulator):
+    """A simulator in pure JAX, at whatever depth: one observation is traceable (`jit`, `vmap`).
 
     Fields
     ------
-    function: the user's function.
     source: where the simulator comes from (a paper, an equation), for lists and reports.
     exact: what is known exactly about it, for benchmarks.
     """
 
-    function: Callable[[Key, Mapping[str, jax.Array]], jax.Array] = eqx.field(static=True)
-    prior: Prior = eqx.field(static=True)
-    name: str = eqx.field(static=True)
-    source: str = eqx.field(static=True, default="")
-    exact: Exact = eqx.field(static=True, default=Exact())
+    source: eqx.AbstractVar[str]
+    exact: eqx.AbstractVar[Exact]
 
-    def __call__(self, key: Key, theta: Mapping[str, jax.Array]) -> jax.Array:
-        return self.function(key, theta)
+    @abc.abstractmethod
+    def sample(self, key: Key, theta: jax.Array) -> jax.Array:
+        """One observation `(*event)` at theta `(dim,)`, as float32."""
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one observation."""
         return jax.eval_shape(self.sample, jax.random.key(0), jnp.zeros(self.prior.dim)).shape
-
-    def sample(self, key: Key, theta: jax.Array) -> jax.Array:
-        """One observation `(*event)` at theta `(dim,)`, as float32."""
-        return jnp.asarray(self.function(key, self.prior.unpack(theta)), dtype=jnp.float32)
 
     def sample_set(self, key: Key, theta: jax.Array, num_observations: int) -> jax.Array:
         """Observations `(m, *event)` at theta `(dim,)`."""
@@ -101,8 +90,32 @@ class JaxSimulator(AbstractSimulator):
         return x, mark_failures(self.prior, np.asarray(theta), x, {})
 
 
+class JaxSimulator(AbstractJaxSimulator):
+    """A black box in JAX: `function(key, theta) -> x`, where `theta` maps names to values.
+
+    One call gives one observation, an array of any fixed shape; m observations are m keys. The
+    function must be traceable (`jit`, `vmap`). Calling the simulator calls the function.
+
+    Fields
+    ------
+    function: the user's function.
+    """
+
+    function: Callable[[Key, Mapping[str, jax.Array]], jax.Array] = eqx.field(static=True)
+    prior: Prior = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    source: str = eqx.field(static=True, default="")
+    exact: Exact = eqx.field(static=True, default=Exact())
+
+    def __call__(self, key: Key, theta: Mapping[str, jax.Array]) -> jax.Array:
+        return self.function(key, theta)
+
+    def sample(self, key: Key, theta: jax.Array) -> jax.Array:
+        return jnp.asarray(self.function(key, self.prior.unpack(theta)), dtype=jnp.float32)
+
+
 @functools.partial(eqx.filter_jit)
-def _draw_rows(simulator: JaxSimulator, keys: Key, theta: jax.Array, num_observations: int) -> jax.Array:
+def _draw_rows(simulator: AbstractJaxSimulator, keys: Key, theta: jax.Array, num_observations: int) -> jax.Array:
     return jax.vmap(lambda k, t: simulator.sample_set(k, t, num_observations))(keys, theta)
 
 
@@ -122,7 +135,7 @@ def simulator(
     >>> shifted.event_shape
     ()
     """
-    _check_prior(prior)
+    check_prior(prior)
 
     def wrap(function: Callable) -> JaxSimulator:
         return JaxSimulator(
@@ -149,8 +162,24 @@ def mark_failures(prior: Prior, theta: np.ndarray, x: np.ndarray, reasons: Mappi
     return tuple(failures)
 
 
-def _check_prior(prior: object) -> None:
+def check_prior(prior: object) -> None:
     if not isinstance(prior, Prior):
         raise TypeError(
-            f"expected a Prior, got {type(prior).__name__}; write @qx.simulator(qx.Prior(name=distribution, ...))"
+            f"expected a Prior, got {type(prior).__name__}; write qx.Prior(name=distribution, ...)"
         )
+
+
+class NamedSimulator(AbstractSimulator):
+    """Stands for a simulator that is not here: it has a name and a prior, and cannot run.
+
+    Fields
+    ------
+    advice: how the simulator itself can be had, for the error when it is asked to run.
+    """
+
+    name: str = eqx.field(static=True)
+    prior: Prior = eqx.field(static=True)
+    advice: str = eqx.field(static=True)
+
+    def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
+        raise ValueError(f"the simulator {self.name!r} cannot be run: {self.advice}")

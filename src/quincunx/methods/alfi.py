@@ -39,7 +39,7 @@ from ..losses import AbstractLoss, Batch
 from ..progress import AbstractProgress
 from ..simulate import simulate
 from ..simulations import Simulations
-from ..simulator import AbstractSimulator, JaxSimulator
+from ..simulator import AbstractSimulator, AbstractJaxSimulator
 from ..space import Gaussian
 from .machine import AbstractReference, LiveReference, Progressing, RecurrentMachine, Seen
 
@@ -139,7 +139,7 @@ class ALFI(AbstractLoss):
         parts = (batch,) if isinstance(batch, Simulations) else batch
         if not isinstance(net, RecurrentMachine):
             raise ValueError(f"ALFI trains a RecurrentMachine, got {type(net).__name__}")
-        if self.live and not isinstance(net.simulator, JaxSimulator):
+        if self.live and not isinstance(net.simulator, AbstractJaxSimulator):
             raise ValueError(
                 f"live training needs a JAX simulator; {net.simulator.name!r} runs on the host: use the bank"
             )
@@ -160,7 +160,7 @@ class ALFI(AbstractLoss):
         num_problems = min(self.num_problems, len(parts[0]) // 2)
         u_star, seen_real = self._problems(net, problem_key, parts, num_problems)
         rest = parts[0][num_problems:]
-        if self.live and isinstance(net.simulator, JaxSimulator):
+        if self.live and isinstance(net.simulator, AbstractJaxSimulator):
             reference: AbstractReference = LiveReference(net.simulator)
         else:
             picked = jax.random.permutation(bank_key, rest.num_observations)[: net.num_simulated]

@@ -20,7 +20,7 @@ from ..nets.novelty import Novelty
 from ..observations import as_observations
 from ..posterior import Proposal
 from ..simulations import Simulations
-from ..simulator import AbstractSimulator, JaxSimulator
+from ..simulator import AbstractSimulator, AbstractJaxSimulator
 from ..space import Gaussian, Space
 
 LOG_SCALES = (-9.0, 2.0)  # proposals neither collapse to a point nor spread far beyond the prior
@@ -62,7 +62,7 @@ class BankReference(AbstractReference):
 class LiveReference(AbstractReference):
     """The simulator itself, run at draws from the proposal in every iteration."""
 
-    simulator: JaxSimulator = eqx.field(static=True)
+    simulator: AbstractJaxSimulator = eqx.field(static=True)
 
     def draw(self, machine: "RecurrentMachine", key: Key, proposal: Gaussian) -> tuple[jax.Array, jax.Array]:
         u_key, x_key = jax.random.split(key)
@@ -207,7 +207,7 @@ class RecurrentMachine(AbstractKernel):
                 max(p.num_observations for p in parts if p is first or len(p) >= WELL_COVERED),
             ),
             simulator=first.simulator,
-            live=isinstance(first.simulator, JaxSimulator),
+            live=isinstance(first.simulator, AbstractJaxSimulator),
         )
 
     # -- what it sees
@@ -253,10 +253,10 @@ class RecurrentMachine(AbstractKernel):
 
     # -- as a kernel
 
-    def with_simulator(self, simulator: JaxSimulator | None = None) -> "RecurrentMachine":
+    def with_simulator(self, simulator: AbstractJaxSimulator | None = None) -> "RecurrentMachine":
         """The same machine, running the simulator in every iteration (the default for JAX simulators)."""
         chosen = self.simulator if simulator is None else simulator
-        if not isinstance(chosen, JaxSimulator):
+        if not isinstance(chosen, AbstractJaxSimulator):
             raise ValueError(
                 f"only a JAX simulator can be run inside the machine's loop; {chosen.name!r} is a "
                 f"{type(chosen).__name__}: use the bank (machine.with_bank())"
@@ -310,7 +310,7 @@ class RecurrentMachine(AbstractKernel):
         )
 
     def _reference(self) -> AbstractReference:
-        if self.live and isinstance(self.simulator, JaxSimulator):
+        if self.live and isinstance(self.simulator, AbstractJaxSimulator):
             return LiveReference(self.simulator)
         return self.bank(self.novelty.theta, self.novelty.x[:, : self.num_simulated])
 

@@ -20,7 +20,7 @@ from ..methods.alfi import ALFI, simulate_bank
 from ..methods.machine import RecurrentMachine, trajectories
 from ..posterior import Proposal
 from ..simulate import simulate
-from ..simulator import JaxSimulator
+from ..simulator import AbstractJaxSimulator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Problem:
     yardstick: str
 
     @property
-    def simulator(self) -> JaxSimulator:
+    def simulator(self) -> AbstractJaxSimulator:
         return simulators.CATALOGUE[self.name]
 
 
@@ -86,7 +86,7 @@ def main(
 
 
 def _train(
-    simulator: JaxSimulator, num_simulations: int, num_steps: int
+    simulator: AbstractJaxSimulator, num_simulations: int, num_steps: int
 ) -> tuple[RecurrentMachine, RecurrentMachine, dict]:
     key = jax.random.key(0)
     begun = time.perf_counter()

@@ -6,14 +6,14 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..simulator import JaxSimulator
+from ..simulator import AbstractJaxSimulator
 from .gaussian import gaussian
 from .linear_regression import linear_regression
 from .multivariate import multivariate
 from .poisson import poisson
 from .weinberg import asymmetry, weinberg
 
-CATALOGUE: Mapping[str, JaxSimulator] = MappingProxyType(
+CATALOGUE: Mapping[str, AbstractJaxSimulator] = MappingProxyType(
     {each.name: each for each in (poisson, linear_regression, multivariate, weinberg, gaussian)}
 )
 
