@@ -31,6 +31,8 @@ class Training:
     num_steps: optimiser steps, rounded up to whole epochs.
     learning_rate: of Adam, at its highest; it warms up over the first 2 % of the steps and falls to zero
         along a cosine.
+    weight_decay: pulls every weight towards zero, at this rate times the learning rate (AdamW, Loshchilov and Hutter
+        2019, arXiv:1711.05101); of use when simulations are few.
     clip_norm: gradients with a larger global norm are scaled down to it.
     validation_fraction: share of the simulations held out; 0 for none.
     patience: stop when the validation loss has not improved for this many epochs; None for never.
@@ -38,6 +40,7 @@ class Training:
 
     num_steps: int = 1500
     learning_rate: float = 1e-3
+    weight_decay: float = 0.0
     clip_norm: float = 1.0
     validation_fraction: float = 0.1
     patience: int | None = None
@@ -46,6 +49,7 @@ class Training:
         for name, ok, rule in [
             ("num_steps", self.num_steps >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "positive"),
+            ("weight_decay", self.weight_decay >= 0, "zero or positive"),
             ("clip_norm", self.clip_norm > 0, "positive"),
             ("validation_fraction", 0 <= self.validation_fraction < 1, "in [0, 1)"),
             ("patience", self.patience is None or self.patience >= 1, "None or at least 1"),
@@ -58,7 +62,7 @@ class Training:
         schedule = optax.warmup_cosine_decay_schedule(
             self.learning_rate / 20, self.learning_rate, warmup, max(self.num_steps, warmup + 1)
         )
-        return optax.chain(optax.clip_by_global_norm(self.clip_norm), optax.adam(schedule))
+        return optax.chain(optax.clip_by_global_norm(self.clip_norm), optax.adamw(schedule, weight_decay=self.weight_decay))
 
 
 class _State(NamedTuple):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def train(
     return dataclasses.replace(
         solution,
         statistics={**solution.statistics, "num_simulator_calls": calls},
-        warnings=(*solution.warnings, *_failures(sims)),
+        warnings=(*solution.warnings, *failure_warnings(sims)),
     )
 
 
@@ -277,7 +277,8 @@ def _live_calls(solution: Solution[RecurrentMachine], loss: ALFI) -> int:
     return int(solution.statistics["num_steps"]) * loss.num_problems * each
 
 
-def _failures(sims: tuple[Simulations, ...]) -> tuple[str, ...]:
+def failure_warnings(sims: Sequence[Simulations]) -> tuple[str, ...]:
+    """One warning when simulations failed, or none."""
     failures = [failure for part in sims for failure in part.failures]
     if not failures:
         return ()

@@ -9,6 +9,7 @@ A ratio needs a denominator. A numerator is p(x | theta) at the theta of a row; 
 """
 
 import abc
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -18,9 +19,10 @@ import numpy as np
 
 from ._types import Array, Failure, Key
 from .mined import AbstractMinedSimulator, Gold
+from .nets.frozen import AbstractFrozen
 from .prior import Prior
 from .progress import AbstractProgress, NoProgress
-from .simulate import SimulationError
+from .simulate import SimulationError, simulate
 from .simulations import Simulations
 from .simulator import AbstractSimulator
 
@@ -49,7 +51,7 @@ class Plan(NamedTuple):
     numerator: np.ndarray
 
 
-class AbstractReference(eqx.Module):
+class AbstractReference(AbstractFrozen):
     """The denominator of likelihood ratios."""
 
     @abc.abstractmethod
@@ -193,12 +195,40 @@ def mine(
     return _record(simulator, gold, rows, ready)
 
 
+def contrast(
+    key: Key,
+    simulator: AbstractSimulator,
+    *,
+    num_simulations: int,
+    theta: Array | None = None,
+    reference: AbstractReference = MarginalReference(),
+    progress: AbstractProgress | None = None,
+) -> Simulations:
+    """What `mine` gives, without the gold: observations of numerators and of the reference, and their labels.
+
+    It runs any simulator. Parameters, returns and errors are those of `mine`.
+    """
+    theta = _checked_theta(simulator, num_simulations, theta)
+    prior, (pool_key, plan_key, run_key) = simulator.prior, jax.random.split(key, 3)
+    ready = reference.prepare(pool_key, prior, theta)
+    plan = ready.plan(plan_key, prior, theta, num_simulations)
+    sims = simulate(run_key, simulator, theta=plan.drawn_at, progress=progress)
+    kept = np.setdiff1d(np.arange(num_simulations), [failure.row for failure in sims.failures])
+    rows = {"theta": plan.theta, "label": plan.label, "drawn_at": plan.drawn_at, "theta_reference": plan.theta_reference}
+    arrays = {name: jnp.asarray(value[kept]) for name, value in rows.items() if value is not None}
+    return dataclasses.replace(sims, reference=ready, **arrays)
+
+
 def _checked(simulator: AbstractSimulator, num_simulations: int, theta: Array | None) -> np.ndarray | None:
     if not isinstance(simulator, AbstractMinedSimulator):
         raise TypeError(
             f"the simulator {simulator.name!r} is a black box and gives no gold; write it as a NumPyro model "
-            "(qx.Program) or with its joint log-probability (@qx.mined_simulator), or use simulate()"
+            "(@qx.program) or with its joint log-probability (@qx.mined_simulator), or use simulate() or contrast()"
         )
+    return _checked_theta(simulator, num_simulations, theta)
+
+
+def _checked_theta(simulator: AbstractSimulator, num_simulations: int, theta: Array | None) -> np.ndarray | None:
     if num_simulations < 2:
         raise ValueError(f"num_simulations must be at least 2, got {num_simulations}")
     if theta is None:
