@@ -13,6 +13,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import _defaults as defaults
+from . import cli_gold
+from ._terminal import (
+    AsJson,
+    Config,
+    Interrupted,
+    MaxObservations,
+    Method,
+    NumObservations,
+    NumSimulations,
+    Resume,
+    Seed,
+    Simulator,
+    assignments,
+    errors,
+    print_json,
+    print_warnings,
+    terminal,
+)
 
 if TYPE_CHECKING:
     from .infer import Inference
@@ -27,36 +45,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-FAILED, MISUSED = 1, 2
 CHECKPOINT = ".checkpoint"  # beside the folder that a training will write
 
-Simulator = Annotated[str, typer.Argument(metavar="SIMULATOR", help="Built-in name, or path/to/file.py:name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE.toml", help="Settings: these options, and tables training, machine, loss."),
-]
-Method = Annotated[str | None, typer.Option("--method", show_default=defaults.METHOD, help="How to infer.")]
-NumSimulations = Annotated[
-    int | None,
-    typer.Option("--simulations", min=1, show_default=str(defaults.NUM_SIMULATIONS), help="Size of the training bank."),
-]
-NumObservations = Annotated[
-    int | None,
-    typer.Option(
-        "--observations", min=1, show_default=str(defaults.NUM_OBSERVATIONS), help="Observations in each simulation."
-    ),
-]
-MaxObservations = Annotated[
-    int | None,
-    typer.Option(
-        "--max-observations", min=1, show_default=str(defaults.MAX_OBSERVATIONS), help="Most that data sets will have."
-    ),
-]
-Seed = Annotated[
-    int | None, typer.Option("--seed", min=0, max=2**32 - 1, show_default=str(defaults.SEED), help="Random seed.")
-]
-Resume = Annotated[bool | None, typer.Option("--resume", help="Go on from the checkpoint of an interrupted training.")]
 TRAIN_TYPES: Mapping[str, Any] = {
     "method": str, "simulations": int, "observations": int, "max_observations": int, "seed": int, "resume": bool,
 }  # fmt: skip
@@ -98,7 +88,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Infer the rate of Rutherford and Geiger's alpha particles (1910): real data, one line, three minutes."""
-    with _errors():
+    with errors():
         from . import demo as the_demo
         from .config import TRAIN_KEYS, key_of, settings, train_arguments
         from .progress import RichProgress
@@ -108,19 +98,19 @@ def demo(
         folder = Path(merged["out"] or "quincunx-demo")
         found = the_demo.demonstrate(key_of(merged), folder, RichProgress(), train_arguments(merged))
         if as_json:
-            _print_json({**found.to_dict(), "files": [str(folder / name) for name in the_demo.FILES]})
+            print_json({**found.to_dict(), "files": [str(folder / name) for name in the_demo.FILES]})
             return
-        console = _console()
+        console = terminal()
         console.print(the_demo.table(found))
         console.print(the_demo.sentence(found))
-        _print_warnings(found.inference.warnings)
+        print_warnings(found.inference.warnings)
         console.print("Files: " + ", ".join(str(folder / name) for name in the_demo.FILES), soft_wrap=True)
 
 
 @app.command("simulators")
 def list_simulators(as_json: AsJson = False) -> None:
     """List the built-in simulators, with their parameters, priors and sources."""
-    with _errors():
+    with errors():
         from rich.table import Table
 
         from .prior import describe
@@ -136,13 +126,13 @@ def list_simulators(as_json: AsJson = False) -> None:
             for each in CATALOGUE.values()
         ]
         if as_json:
-            _print_json({"simulators": rows})
+            print_json({"simulators": rows})
             return
         table = Table("simulator", "parameters and priors", "observation", "source", show_lines=True)
         for row in rows:
             priors = "\n".join(f"{name} ~ {text}" for name, text in row["parameters"].items())
             table.add_row(row["name"], priors, str(tuple(row["event_shape"])), row["source"])
-        _console().print(table)
+        terminal().print(table)
 
 
 @app.command()
@@ -160,7 +150,7 @@ def simulate(
 
     Example: quincunx simulate weinberg --at energy=42 --at fermi=0.9 --observations 1000 --seed 1 --out x.csv
     """
-    with _errors():
+    with errors():
         import jax
 
         from .references import resolve
@@ -168,7 +158,7 @@ def simulate(
         from .tables import parameter_vector
 
         found = resolve(simulator)
-        theta = parameter_vector(_assignments(at or [], found.prior.columns), found.prior.columns)
+        theta = parameter_vector(assignments(at or [], found.prior.columns), found.prior.columns)
         number = defaults.SEED if seed is None else seed
         sims = run_simulator(jax.random.key(number), found, num_observations=observations, theta=theta[None])
         named = dict(zip(found.prior.columns, theta.tolist(), strict=True))
@@ -179,51 +169,67 @@ def simulate(
 @app.command()
 def train(
     simulator: Simulator,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="MODEL_DIR", help="Folder for the trained machine.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="MODEL_DIR", help="Folder for what was trained.")] = None,
     method: Method = None,
     simulations: NumSimulations = None,
     observations: NumObservations = None,
     max_observations: MaxObservations = None,
+    reference: cli_gold.Reference = None,
+    at: cli_gold.At = None,
+    members: cli_gold.Members = None,
+    gold: cli_gold.GoldFile = None,
     seed: Seed = None,
     resume: Resume = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a machine for a simulator, to infer with later and often."""
-    with _errors():
+    """Train for a simulator, to infer with later and often: a machine (alfi), or an estimate of the likelihood ratio.
+
+    Methods: alfi; carl, nre, nde, histogram for any simulator; rolr, cascal, alice, rascal, alices, scandal, sally,
+    sallino for those that give gold. The options --reference, --at, --members and --gold are for these.
+
+    Example: quincunx train galton --method alices --out model
+    """
+    with errors():
         from .config import key_of, seed_of, settings
-        from .infer import train as train_machine
-        from .io import save
+        from .io import check_target, save
         from .progress import RichProgress
         from .references import resolve
 
         given = {
             "out": out, "method": method, "simulations": simulations, "observations": observations,
-            "max_observations": max_observations, "seed": seed, "resume": resume,
+            "max_observations": max_observations, "seed": seed, "resume": resume, "reference": reference,
+            "at": at or None, "members": members, "gold": gold,
         }  # fmt: skip
-        merged = settings(config, given, {"out": str, **TRAIN_TYPES})
+        merged = settings(config, given, {"out": str, **TRAIN_TYPES, **cli_gold.TRAIN_TYPES})
         if merged["out"] is None:
             raise ValueError("no folder to write to; give --out MODEL_DIR")
         folder, found = Path(merged["out"]), resolve(simulator)
-        with _kept_in(folder, merged) as options:
-            solution = train_machine(key_of(merged), found, progress=RichProgress(), **options)
+        if merged["method"] in (None, defaults.METHOD):
+            from .infer import train as train_machine
+
+            cli_gold.refuse_for_machines(merged)
+            with _kept_in(folder, merged) as options:
+                solution = train_machine(key_of(merged), found, progress=RichProgress(), **options)
+        else:
+            check_target(folder)
+            solution = cli_gold.train(key_of(merged), found, merged)
         save(folder, solution, seed=seed_of(merged))
         report = {
             "model": str(folder),
             "simulator": found.name,
+            "method": merged["method"] or defaults.METHOD,
             "status": solution.status.value,
             "seed": seed_of(merged),
             "statistics": {name: float(value) for name, value in solution.statistics.items()},
             "warnings": list(solution.warnings),
         }
         if as_json:
-            _print_json(report)
+            print_json(report)
             return
         calls = int(solution.statistics["num_simulator_calls"])
-        _console().print(f"Trained on {calls:,} simulated observations; saved in {folder}", soft_wrap=True)
-        _print_warnings(solution.warnings)
+        terminal().print(f"Trained on {calls:,} simulated observations; saved in {folder}", soft_wrap=True)
+        print_warnings(solution.warnings)
 
 
 @app.command()
@@ -258,7 +264,7 @@ def infer(
 
     Examples: quincunx infer --model MODEL_DIR --data x.csv  /  quincunx infer weinberg --data x.csv
     """
-    with _errors():
+    with errors():
         from .config import settings
 
         given = {
@@ -273,7 +279,7 @@ def infer(
         if folder is not None:
             _write_inference(folder, inference)
         if as_json:
-            _print_json(inference.to_dict())
+            print_json(inference.to_dict())
             return
         _print_inference(inference, folder)
 
@@ -288,7 +294,7 @@ def reproduce(
     num_simulations: NumSimulations = None,
 ) -> None:
     """Reproduce published results: alfi is Figures 2 to 6 of Pesah, Wehenkel and Louppe (2018), in 20 minutes."""
-    with _errors():
+    with errors():
         from .reproduce import alfi
 
         if result != "alfi":
@@ -301,6 +307,10 @@ def reproduce(
         size = defaults.NUM_SIMULATIONS if num_simulations is None else num_simulations
         alfi.main(folder, say=lambda text: typer.echo(text, err=True), names=only or names, num_simulations=size)
         typer.echo(f"figures, table.md and results.json are in {folder}")
+
+
+app.command("mine")(cli_gold.mine)
+app.command("limits")(cli_gold.limits)
 
 
 # -- what the commands do --------------------------------------------------------------------------
@@ -324,7 +334,7 @@ def _kept_in(folder: Path, merged: Mapping[str, Any]) -> Iterator[dict[str, Any]
         raise
     except KeyboardInterrupt as error:
         if checkpoint.exists():
-            raise _Interrupted(f"interrupted; the checkpoint is kept in {checkpoint}; add --resume to go on") from error
+            raise Interrupted(f"interrupted; the checkpoint is kept in {checkpoint}; add --resume to go on") from error
         raise
     checkpoint.unlink(missing_ok=True)
 
@@ -410,63 +420,14 @@ def _write_simulated(x: Any, about: dict[str, Any], out: Path | None, as_json: b
         with open(out, "w", encoding="utf-8", newline="") as file:
             write_observations(file, x, comments)
     if as_json:
-        _print_json({**about, "out": str(out)} if out else {**about, "observations": x.tolist()})
+        print_json({**about, "out": str(out)} if out else {**about, "observations": x.tolist()})
     elif out is None:
         write_observations(sys.stdout, x, comments)
     else:
-        _console().print(f"{len(x):,} observations of {about['simulator']} at {theta} in {out}", soft_wrap=True)
-
-
-def _assignments(texts: list[str], columns: tuple[str, ...]) -> dict[str, float]:
-    """`NAME=VALUE` texts as numbers by name."""
-    named: dict[str, float] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            equals = ""
-            number = 0.0
-        if not equals:
-            raise ValueError(f"--at {text}: expected NAME=VALUE with a number, such as --at {columns[0]}=1")
-        if name.strip() in named:
-            raise ValueError(f"--at {name.strip()} is given twice; give each parameter once")
-        named[name.strip()] = number
-    return named
+        terminal().print(f"{len(x):,} observations of {about['simulator']} at {theta} in {out}", soft_wrap=True)
 
 
 # -- what people see -------------------------------------------------------------------------------
-
-
-class _Interrupted(Exception):
-    """Ctrl-C, with what is left of the work."""
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Errors as one red message and an exit code. What is nobody's misuse keeps its traceback."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        _fail(str(error), MISUSED, error)
-    except _Interrupted as error:
-        _fail(str(error), FAILED, error)
-    except KeyboardInterrupt as error:
-        _fail("interrupted before there was anything to keep", FAILED, error)
-    except RuntimeError as error:
-        from ._types import InferenceError
-        from .simulate import SimulationError
-
-        if not isinstance(error, (InferenceError, SimulationError)):
-            raise
-        _fail(str(error), FAILED, error)
-
-
-def _fail(message: str, code: int, error: BaseException) -> None:
-    from rich.text import Text
-
-    _console(stderr=True).print(Text(f"Error: {message}", style="red"), soft_wrap=True)
-    raise typer.Exit(code) from error
 
 
 def _print_inference(inference: "Inference", folder: Path | None) -> None:
@@ -479,27 +440,10 @@ def _print_inference(inference: "Inference", folder: Path | None) -> None:
         table.add_column(name, justify="right")
     for column, row in summary.items():
         table.add_row(column, *(f"{value:.5g}" for value in row.values()))
-    console = _console()
+    console = terminal()
     console.print(table)
     console.print(f"{inference.num_simulator_calls:,} observations simulated")
-    _print_warnings(inference.warnings)
+    print_warnings(inference.warnings)
     if folder is not None:
         files = ", ".join(str(folder / name) for name in ("figure.png", "result.json", "inference"))
         console.print(f"Files: {files}", soft_wrap=True)
-
-
-def _print_warnings(warnings: tuple[str, ...]) -> None:
-    from rich.text import Text
-
-    for warning in warnings:
-        _console(stderr=True).print(Text(f"Warning: {warning}", style="yellow"), soft_wrap=True)
-
-
-def _print_json(value: Mapping[str, Any]) -> None:
-    typer.echo(json.dumps(value, indent=2))
-
-
-def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
-
-    return Console(stderr=stderr)

@@ -15,8 +15,10 @@ from ._types import Key
 from .fit import Training
 from .infer import options_of
 from .methods import alfi
+from .methods.gold import NEEDS
 from .methods.machine import RecurrentMachine
 from .prior import nearest
+from .train_ratio import RATIO_TRAINING
 
 # Top-level keys of a training -> the names and types that `train` knows them by.
 TRAIN_KEYS: Mapping[str, tuple[str, type]] = {
@@ -47,8 +49,9 @@ def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mappin
 
     Returns
     -------
-    The options by name, and what the tables `training`, `loss` and `machine` stand for: a `Training`, an `ALFI`,
-    and keyword arguments of `RecurrentMachine.for_simulations`.
+    The options by name, and what the tables stand for: `training`, a `Training` or None if there is no such table; for
+    alfi `loss`, an `ALFI`, and `machine`, keyword arguments of `RecurrentMachine.for_simulations`; for the ratio
+    family `loss` and `estimator`, keyword arguments of the loss and of the estimator's `for_simulations`.
 
     Raises
     ------
@@ -56,16 +59,19 @@ def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mappin
     ValueError: not TOML, an unknown key (the nearest is named), or a value of the wrong type.
     """
     table = {} if path is None else _read(Path(path))
-    sections = {"training": _training, "loss": _loss, "machine": _machine}
     where = f"{path}: " if path else ""
     for name in table:
-        known = [*types_of, *sections]
+        known = [*types_of, *dict.fromkeys([*ALFI_TABLES, *RATIO_TABLES])]
         if name not in known:
             raise ValueError(f"{where}unknown key {name!r}{nearest(name, known)}; known are {', '.join(known)}")
     merged: dict[str, Any] = {}
     for name, hint in types_of.items():
         from_file = _typed(where, name, table[name], hint) if name in table else None
         merged[name] = given[name] if given.get(name) is not None else from_file
+    sections = RATIO_TABLES if merged.get("method") in NEEDS else ALFI_TABLES
+    for name in table:
+        if name not in types_of and name not in sections:
+            raise ValueError(f"{where}{name}: method {merged.get('method')} has the tables {', '.join(sections)}")
     for name, make in sections.items():
         section = table.get(name, {})
         if not isinstance(section, dict):
@@ -78,6 +84,22 @@ def train_arguments(merged: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments of `train` from what `settings` returned."""
     named = {argument: merged[key] for key, (argument, _) in TRAIN_KEYS.items() if merged.get(key) is not None}
     return {**named, "training": merged["training"], "loss": merged["loss"], "machine_options": merged["machine"]}
+
+
+def ratio_arguments(merged: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `train_ratio` from what `settings` returned."""
+    for name in ("observations", "max_observations", "resume"):
+        if merged.get(name) is not None:
+            raise ValueError(f"{merged['method']} takes no {name}: it learns from single observations; drop it")
+    named: dict[str, Any] = {"method": merged["method"]}
+    if merged.get("simulations") is not None:
+        named["num_simulations"] = merged["simulations"]
+    options = dict(merged["estimator"])
+    if merged.get("members") is not None:
+        options["num_members"] = merged["members"]
+    return {
+        **named, "training": merged["training"], "loss_options": merged["loss"], "estimator_options": options
+    }  # fmt: skip
 
 
 def seed_of(merged: Mapping[str, Any]) -> int:
@@ -106,6 +128,27 @@ def _training(where: str, table: Mapping[str, Any]) -> Training:
     return Training(**_checked(where, table, _field_types(Training)))
 
 
+def _ratio_training(where: str, table: Mapping[str, Any]) -> Training:
+    return dataclasses.replace(RATIO_TRAINING, **_checked(where, table, _field_types(Training)))
+
+
+def _ratio_loss(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    return _checked(where, table, {"alpha": float, "batch_size": int})
+
+
+def _estimator(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = {
+        "widths": list[int],
+        "num_members": int,
+        "activation": str,
+        "form": str,
+        "layers": int,
+        "width": int,
+        "knots": int,
+    }
+    return {name: tuple(value) if name == "widths" else value for name, value in _checked(where, table, kinds).items()}
+
+
 def _loss(where: str, table: Mapping[str, Any]) -> alfi.ALFI:
     chosen = {name: _choice(where, name, table[name]) for name in CHOICES if name in table}
     plain = {name: hint for name, hint in _field_types(alfi.ALFI).items() if name not in CHOICES}
@@ -117,6 +160,11 @@ def _machine(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(RecurrentMachine.for_simulations)
     names = options_of(RecurrentMachine.for_simulations, "sims", "key")
     return _checked(where, table, {name: hints[name] for name in names})
+
+
+# The tables of a TOML file, by what they hold.
+ALFI_TABLES = {"training": _training, "loss": _loss, "machine": _machine}
+RATIO_TABLES = {"training": _ratio_training, "loss": _ratio_loss, "estimator": _estimator}
 
 
 def _choice(where: str, name: str, value: Any) -> Any:

@@ -214,7 +214,12 @@ def contrast(
     plan = ready.plan(plan_key, prior, theta, num_simulations)
     sims = simulate(run_key, simulator, theta=plan.drawn_at, progress=progress)
     kept = np.setdiff1d(np.arange(num_simulations), [failure.row for failure in sims.failures])
-    rows = {"theta": plan.theta, "label": plan.label, "drawn_at": plan.drawn_at, "theta_reference": plan.theta_reference}
+    rows = {
+        "theta": plan.theta,
+        "label": plan.label,
+        "drawn_at": plan.drawn_at,
+        "theta_reference": plan.theta_reference,
+    }
     arrays = {name: jnp.asarray(value[kept]) for name, value in rows.items() if value is not None}
     return dataclasses.replace(sims, reference=ready, **arrays)
 
@@ -278,9 +283,7 @@ def _record(
             gold.failures,
         )
     kept = np.setdiff1d(np.arange(num_rows), [failure.row for failure in gold.failures])
-    arrays = {
-        name: jnp.asarray(value[kept], jnp.float32) for name, value in rows.items() if value is not None
-    }
+    arrays = {name: jnp.asarray(value[kept], jnp.float32) for name, value in rows.items() if value is not None}
     return Simulations(
         x=jnp.asarray(gold.x[kept])[:, None], simulator=simulator, failures=gold.failures, reference=reference, **arrays
     )

@@ -85,7 +85,7 @@ def write_observations(target: TextIO, x: np.ndarray, comments: Sequence[str] = 
     target.writelines(f"# {line}\n" for line in comments)
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow(observation_columns(x.shape[1:]))
-    writer.writerows([_shortest(value) for value in row] for row in x.reshape(len(x), -1))
+    writer.writerows([shortest(value) for value in row] for row in x.reshape(len(x), -1))
 
 
 def observation_columns(event_shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ def _multiplicities(table: Table, counts: str) -> np.ndarray:
     return times.astype(np.int64)
 
 
-def _shortest(value: Any) -> str:
+def shortest(value: Any) -> str:
     """The shortest text that reads back as the same float32, without a needless `.0`."""
     text = str(np.float32(value))
     return text.removesuffix(".0")

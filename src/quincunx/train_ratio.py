@@ -84,7 +84,9 @@ def train_ratio(
     if sims is not None:
         require(method, sims)
     if simulator is None and (sims is None or method == "histogram"):
-        raise ValueError(f"{method}: give a simulator{' ' if method == 'histogram' else ', or simulations that it can learn from'}")
+        raise ValueError(
+            f"{method}: give a simulator{' ' if method == 'histogram' else ', or simulations that it can learn from'}"
+        )
     job = _Job(
         key, simulator, method, sims, num_simulations, theta, reference or MarginalReference(), theta_reference,
         training, dict(estimator_options or {}), dict(loss_options or {}), progress, throw,
@@ -233,4 +235,3 @@ def _with(solution: Solution[Any], statistics: Mapping[str, float], warnings: tu
     return dataclasses.replace(
         solution, statistics={**solution.statistics, **statistics}, warnings=(*solution.warnings, *warnings)
     )
-

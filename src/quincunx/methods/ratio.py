@@ -25,6 +25,7 @@ labels the reference is made in the batch, by pairing every x with the theta of 
 
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -129,9 +130,7 @@ class RatioEstimator(AbstractRatio):
         )
         anchor = reference.theta if isinstance(reference, PointReference) else jnp.mean(sims.theta, axis=0)
         scales = Scales(rms_score(sims), anchor)
-        return RatioEstimator(
-            ensemble, theta_input, x_input, scales, reference, sims.simulator, sims.event_shape, form
-        )
+        return RatioEstimator(ensemble, theta_input, x_input, scales, reference, sims.simulator, sims.event_shape, form)
 
     @property
     def prior(self) -> Prior:
@@ -242,6 +241,18 @@ def _column(value: jax.Array | None) -> jax.Array:
     return value
 
 
+@runtime_checkable
+class Contrasts(Protocol):
+    """What a loss asks of a network: log-ratios row by row, see `RatioEstimator`."""
+
+    reference: AbstractReference
+
+    @property
+    def score_scale(self) -> jax.Array: ...
+
+    def contrast(self, theta: jax.Array, theta_reference: jax.Array, x: jax.Array) -> jax.Array: ...
+
+
 # -- the losses ------------------------------------------------------------------------------------
 
 ValuePart = Callable[[jax.Array, Simulations], jax.Array]
@@ -269,13 +280,13 @@ class RatioLoss(AbstractLoss):
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, got {self.batch_size}")
 
-    def check(self, net: RatioEstimator, batch: Batch) -> None:
+    def check(self, net: Contrasts, batch: Batch) -> None:
         """Raise `ValueError` when gold is missing (the columns, and the methods that would work, are named)."""
         require(self.method, batch)
         if isinstance(batch, Simulations) and self.method == "nre" and not isinstance(net.reference, MarginalReference):
             raise ValueError("nre is against the marginal; these simulations have another reference: use CARL()")
 
-    def __call__(self, net: RatioEstimator, batch: Simulations, key: Key) -> jax.Array:
+    def __call__(self, net: Contrasts, batch: Simulations, key: Key) -> jax.Array:
         if batch.label is None:
             batch = contrasted(key, batch)
         if self.value is cross_entropy and batch.theta_reference is None:
@@ -299,9 +310,7 @@ def contrasted(key: Key, batch: Simulations) -> Simulations:
     twice = lambda value: jnp.concatenate([value, value])
     label = jnp.concatenate([jnp.ones(n), jnp.zeros(n)])
     score = None if batch.score is None else twice(batch.score)
-    return Simulations(
-        theta, twice(batch.x), batch.simulator, score=score, label=label, drawn_at=twice(batch.source)
-    )
+    return Simulations(theta, twice(batch.x), batch.simulator, score=score, label=label, drawn_at=twice(batch.source))
 
 
 def repaired(key: Key, batch: Simulations) -> Simulations:

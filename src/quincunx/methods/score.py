@@ -166,5 +166,7 @@ def local_ratio(estimator: ScoreEstimator, sims: Simulations) -> LocalRatio:
     ValueError: simulations at another theta.
     """
     if np.any(np.asarray(sims.source) != np.asarray(estimator.theta_reference)):
-        raise ValueError("these simulations were not drawn at the estimator's reference theta; give those it learnt from")
+        raise ValueError(
+            "these simulations were not drawn at the estimator's reference theta; give those it learnt from"
+        )
     return LocalRatio(estimator, estimator.scores(sims.x[:MOST_REFERENCE_SCORES, 0]))

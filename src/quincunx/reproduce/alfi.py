@@ -21,6 +21,7 @@ from ..methods.machine import RecurrentMachine, trajectories
 from ..posterior import Proposal
 from ..simulate import simulate
 from ..simulator import AbstractJaxSimulator
+from .figures import save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _figures(
     else:
         _boxes(right, problem, evaluations[100])
     figure.suptitle(f"{problem.name}: the machine of the paper's Figure {number}")
-    _save(figure, folder / f"{problem.name}.png")
+    save(figure, folder / f"{problem.name}.png")
     if problem.name == "poisson":
         _animate(folder / "proposal.gif", problem, untrained, machine)
 
@@ -259,8 +260,3 @@ def _animate(path: Path, problem: Problem, untrained: RecurrentMachine, machine:
 
     frames = machine.num_iterations
     FuncAnimation(figure, draw, frames=frames).save(path, writer=PillowWriter(fps=3), dpi=70)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=90)

@@ -45,7 +45,9 @@ def _strength(energy: jax.Array) -> jax.Array:
 def _edge(steepness: jax.Array) -> jax.Array:
     """Where the density begins, for A = steepness >= 0: at -1, or at its upper root if A > 2."""
     beyond = jnp.maximum(steepness, 2.0)
-    return -2 / (beyond + jnp.sqrt((beyond - 2) * (beyond + 2)))
+    excess = (beyond - 2) * (beyond + 2)
+    root = jnp.where(excess > 0, jnp.sqrt(jnp.where(excess > 0, excess, 1.0)), 0.0)  # no NaN in the derivative at 0
+    return -2 / (beyond + root)
 
 
 def _area(steepness: jax.Array) -> jax.Array:
