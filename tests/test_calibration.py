@@ -1,7 +1,7 @@
 """Calibration: spoilt ratios come back to the exact, exact ones stay.
 
-The keys are fixed, and the bounds on errors of log r are 1.5 times what the present key gives (the statistical error of
-10,000 simulations at each theta) or less.
+The keys are fixed, and the bounds on errors of log r are 1.5 times what these keys give at worst (the statistical error
+of 10,000 simulations at each theta) or less.
 """
 
 import functools
@@ -87,13 +87,13 @@ def error(ratio, theta):
 def test_a_monotone_map_of_the_ratio_is_undone(method, slope, shift, theta):
     raw, mended = calibrated(method, slope, shift)
     assert error(raw, theta) > 0.3
-    assert error(mended, theta) < 0.09
+    assert error(mended, theta) < 0.056
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("theta", [ON, BETWEEN], ids=["on the grid", "between its points"])
 def test_an_exact_ratio_is_left_nearly_unchanged(method, theta):
-    assert error(calibrated(method, 1.0, 0.0)[1], theta) < 0.09
+    assert error(calibrated(method, 1.0, 0.0)[1], theta) < 0.056
 
 
 def test_more_simulations_leave_less_noise():
@@ -110,7 +110,7 @@ def test_at_the_reference_the_ratio_is_one():
 def test_a_decreasing_map_is_undone_by_histograms_only():
     raw = Mapped(ExactRatio(weinberg), ANCHOR, -1.0)
     by = lambda method: calibrate(KEY, raw, weinberg, ON, reference=PointReference(ANCHOR), method=method)
-    assert error(by(HistogramCalibration()), ON) < 0.09
+    assert error(by(HistogramCalibration()), ON) < 0.056
     assert error(by(IsotonicCalibration()), ON) > 0.3
 
 
@@ -153,7 +153,9 @@ def test_ends_are_finite_where_the_hypotheses_do_not_overlap():
         knots = np.asarray(mended.knots.log_ratio)
         assert np.isfinite(knots).all()
         assert np.abs(knots).max() < np.log(2 * 500 + 1) + 1e-3  # all of one sample, none of the other
-    mended = calibrate(KEY, EXACT, weinberg, [[50.0, 1.5]], reference=PointReference([40.0, 1.5]), num_simulations=200)
+    mended = calibrate(
+        KEY, EXACT, weinberg, np.array([50.0, 1.5]), reference=PointReference([40.0, 1.5]), num_simulations=200
+    )
     x = jnp.linspace(-1, 1, 41)  # at the ends the density is 0 for the one or the other
     assert np.isfinite(np.asarray(evaluated(mended, np.array([50.0, 1.5]), x))).all()
 

@@ -62,7 +62,7 @@ def draws(name, which, n=4000):
 def roc(name, ratio, key=KEY, n=4000, other=True):
     _, theta, reference = CASES[name]
     x = [draws(name, which)[:n] for which in (0, 1)]
-    return roc_test(key, ratio, *x, np.array(theta), np.array(reference) if other else None)
+    return roc_test(key, ratio, x[0], x[1], np.array(theta), np.array(reference) if other else None)
 
 
 def exact(name):
@@ -153,7 +153,7 @@ def test_roc_test_is_repeatable_and_sees_large_observations():
     wide = Flat(spoilt("gaussian", factor=1.0))
     pad = lambda x: jnp.concatenate([x] + [jax.random.normal(KEY, (len(x), 38))], axis=1)
     x = [pad(draws("gaussian", which)) for which in (0, 1)]
-    assert roc_test(KEY, wide, *x, np.array([0.4, -0.3])).passed
+    assert roc_test(KEY, wide, x[0], x[1], np.array([0.4, -0.3])).passed
 
 
 class Flat(AbstractRatio):

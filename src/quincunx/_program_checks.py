@@ -14,12 +14,13 @@ import numpyro.distributions as dist
 
 from ._program_host import UNREPEATABLE, attempt, gold_on_host
 from ._program_run import Runner, kept, layers, total
-from ._types import Key
+from ._types import Array, Key
 
 ROWS, ROUNDS = 32, 16  # runs that a new program is checked at, and how often again while a score is still 0
 HOST_ROWS, HOST_ROUNDS = 8, 32
+QUICK = {"xla_backend_optimization_level": 0}  # what is run a few times only takes longer to compile than to run
 
-Seen = dict[tuple[str, str], Any]  # (kind, site name) -> arrays
+Seen = dict[tuple[str, str], Any]  # (kind of thing, whose) -> arrays
 
 FAULTS = {
     "density": (
@@ -46,7 +47,7 @@ def check_program(runner: Runner, host: bool) -> None:
     examine, seen = (_examine_on_host if host else _examine_at_once)(runner), np.zeros(runner.prior.dim, bool)
     for number in range(rounds):
         *keys, run_key, redraw_key = jax.random.split(jax.random.key(number), 4)
-        theta, other = (runner.prior.sample(key, rows) for key in keys)
+        theta, other = (np.asarray(runner.prior.sample(key, rows)) for key in keys)
         seen |= examine(jax.random.split(run_key, rows), theta, other, jax.random.split(redraw_key, rows))
         if seen.all():
             return
@@ -59,33 +60,33 @@ def check_program(runner: Runner, host: bool) -> None:
 
 
 def _examine_at_once(runner: Runner) -> Callable[..., np.ndarray]:
-    def run(key: Key, theta: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    def run(key: Key, theta: Array) -> tuple[dict[str, jax.Array], jax.Array]:
         x, z = runner.path(key, theta)
         return z, jax.grad(lambda t: runner.log_prob(runner.prior.unpack(t), x, z))(theta)
 
-    run, look, redraw = (jax.jit(jax.vmap(f)) for f in (run, *_looks(runner)))
+    run, look, redraw = (jax.jit(jax.vmap(f), compiler_options=QUICK) for f in (run, *_looks(runner)))
 
-    def examine(keys: Key, theta: jax.Array, other: jax.Array, redraw_keys: Key) -> np.ndarray:
+    def examine(keys: Key, theta: np.ndarray, other: np.ndarray, redraw_keys: Key) -> np.ndarray:
         z, score = run(keys, theta)
         _compare(runner, look, redraw, theta, other, z, redraw_keys)
-        return np.any(score != 0, axis=0)
+        return np.any(np.asarray(score) != 0, axis=0)
 
     return examine
 
 
 def _examine_on_host(runner: Runner) -> Callable[..., np.ndarray]:
-    def examine(*table: jax.Array) -> np.ndarray:
+    def examine(keys: Key, theta: np.ndarray, other: np.ndarray, redraw_keys: Key) -> np.ndarray:
         seen, failed = np.zeros(runner.prior.dim, bool), []
-        for key, theta, other, redraw_key in zip(*table, strict=True):
-            path = attempt(runner, key, theta)
+        for row, at in enumerate(theta):
+            path = attempt(runner, keys[row], at)
             if isinstance(path, str):
                 failed.append(path)
                 continue
-            if not _equal(path, runner.path(key, theta)):
+            if not _equal(path, runner.path(keys[row], at)):
                 raise ValueError(f"program {runner.name!r}: {UNREPEATABLE}")
-            seen |= np.asarray(gold_on_host(runner, theta, theta[None], path)[1] != 0)
-            _compare(runner, *_looks(runner), theta, other, path[1], redraw_key)
-        if len(failed) == len(table[0]):
+            seen |= np.asarray(gold_on_host(runner, at, other[row : row + 1], path)[1]) != 0
+            _compare(runner, *_looks(runner), at, other[row], path[1], redraw_keys[row])
+        if len(failed) == len(theta):
             raise ValueError(f"program {runner.name!r}: each of {len(failed)} runs failed, the first with {failed[0]}")
         return seen
 
@@ -93,7 +94,7 @@ def _examine_on_host(runner: Runner) -> Callable[..., np.ndarray]:
 
 
 def _compare(
-    runner: Runner, look: Callable, redraw: Callable, theta: jax.Array, other: jax.Array, z: Any, key: Key
+    runner: Runner, look: Callable, redraw: Callable, theta: np.ndarray, other: np.ndarray, z: Any, key: Key
 ) -> None:
     """Refuses what changes with theta, or with values that masks leave out, and must not."""
     own = look(theta, z)
@@ -112,7 +113,7 @@ def _compare(
 def _looks(runner: Runner) -> tuple[Callable, Callable]:
     """Functions of one replay: what to compare between two, and the path with fresh values where masks leave out."""
 
-    def look(theta: jax.Array, z: Mapping[str, jax.Array]) -> Seen:
+    def look(theta: Array, z: Mapping[str, jax.Array]) -> Seen:
         drawn, x = runner.replay(runner.prior.unpack(theta), z)
         what = f"the observable {', '.join(map(repr, runner.observable))}"
         seen: Seen = {
@@ -129,7 +130,7 @@ def _looks(runner: Runner) -> tuple[Callable, Callable]:
                 seen["mask", f"the site {name!r}"] = mask
         return seen
 
-    def redraw(theta: jax.Array, z: Mapping[str, jax.Array], key: Key) -> dict[str, jax.Array]:
+    def redraw(theta: Array, z: Mapping[str, jax.Array], key: Key) -> dict[str, jax.Array]:
         drawn, fresh = runner.replay(runner.prior.unpack(theta), z)[0], dict(z)
         for number, (name, site) in enumerate(drawn.items()):
             mask = kept(site["fn"])
@@ -140,7 +141,7 @@ def _looks(runner: Runner) -> tuple[Callable, Callable]:
     return look, redraw
 
 
-def _support(law: dist.Distribution, value: jax.Array) -> list[Any]:
+def _support(law: dist.Distribution, value: Any) -> list[Any]:
     """The bounds of the support; where NumPyro does not give them, whether the value is inside."""
     if isinstance(law, dist.MixtureGeneral):
         return [_support(part, value) for part in law.component_distributions]
@@ -149,7 +150,8 @@ def _support(law: dist.Distribution, value: jax.Array) -> list[Any]:
         # The support that a transform states is that of a base without bounds.
         for transform in reversed(law.transforms):
             value = transform.inv(value)
-        found.append(law.base_dist.support(value))
+        base: Any = law.base_dist
+        found.append(base.support(value))
     return [jnp.asarray(each) for each in found]
 
 

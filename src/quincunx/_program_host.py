@@ -1,6 +1,7 @@
 """Programs that branch in Python on what they drew: row by row, on the host.
 
 The values of a recorded path are concrete, so a replay branches as the path did, whatever theta is traced.
+Rows of theta are taken in NumPy, and keys by index: to iterate over an array of JAX is to compile its unstacking.
 """
 
 import re
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._program_run import RefusedError, Runner
-from ._types import Key
+from ._types import Array, Key
 from .mined import Gold, Path, finish
 
 UNREPEATABLE = (
@@ -43,7 +44,7 @@ def needs_host(runner: Runner) -> bool:
     return False
 
 
-def attempt(runner: Runner, key: Key, theta: jax.Array, shape: tuple[int, ...] | None = None) -> Path | str:
+def attempt(runner: Runner, key: Key, theta: Array, shape: tuple[int, ...] | None = None) -> Path | str:
     """A path, or why there is none: whatever the model raises is this row's failure, and so is another shape."""
     try:
         x, z = runner.path(key, theta)
@@ -56,20 +57,21 @@ def attempt(runner: Runner, key: Key, theta: jax.Array, shape: tuple[int, ...] |
 
 def shape_on_host(runner: Runner) -> tuple[int, ...]:
     """Shape of the observation of the first run that does not fail."""
-    for number, theta in enumerate(runner.prior.sample(jax.random.key(0), 100)):
+    for number, theta in enumerate(np.asarray(runner.prior.sample(jax.random.key(0), 100))):
         run = attempt(runner, jax.random.key(number), theta)
         if not isinstance(run, str):
             return run[0].shape
     raise ValueError(f"program {runner.name!r}: each of 100 runs at draws from the prior failed")
 
 
-def draw_on_host(runner: Runner, keys: Key, theta: jax.Array, size: int) -> tuple[np.ndarray, dict[int, str]]:
+def draw_on_host(runner: Runner, keys: Key, theta: np.ndarray, size: int) -> tuple[np.ndarray, dict[int, str]]:
     """Observations `(n, m, *event)`, and why rows failed, which hold NaN where they have nothing."""
     shape, reasons = shape_on_host(runner), {}
     x = np.full((len(theta), size, *shape), np.nan, np.float32)
     for row in range(len(theta)):
-        for number, key in enumerate(jax.random.split(keys[row], size)):
-            run = attempt(runner, key, theta[row], shape)
+        own = jax.random.split(keys[row], size)
+        for number in range(size):
+            run = attempt(runner, own[number], theta[row], shape)
             if isinstance(run, str):
                 reasons[row] = run
                 break
@@ -77,27 +79,29 @@ def draw_on_host(runner: Runner, keys: Key, theta: jax.Array, size: int) -> tupl
     return x, reasons
 
 
-def mine_on_host(runner: Runner, key: Key, theta: jax.Array, alternatives: jax.Array) -> Gold:
-    others = jnp.broadcast_to(alternatives, (len(theta), *alternatives.shape[-2:]))
+def mine_on_host(runner: Runner, key: Key, theta: np.ndarray, alternatives: np.ndarray) -> Gold:
+    """The same as `mine_rows`, row by row."""
+    others = np.broadcast_to(alternatives, (len(theta), *alternatives.shape[-2:]))
     shape, reasons = shape_on_host(runner), {}
     x, log_prob, score = (
         np.full((len(theta), *each), np.nan, np.float32) for each in (shape, others.shape[1:2], theta.shape[1:])
     )
-    for row, own in enumerate(jax.random.split(key, len(theta))):
-        run = attempt(runner, own, theta[row], shape)
+    keys = jax.random.split(key, len(theta))
+    for row in range(len(theta)):
+        run = attempt(runner, keys[row], theta[row], shape)
         if isinstance(run, str):
             reasons[row] = run
         else:
             x[row] = run[0]
             log_prob[row], score[row] = gold_on_host(runner, theta[row], others[row], run)
-    return finish(runner.prior, np.asarray(theta), x, log_prob, score, reasons)
+    return finish(runner.prior, theta, x, log_prob, score, reasons)
 
 
-def gold_on_host(runner: Runner, theta: jax.Array, others: jax.Array, path: Path) -> tuple[jax.Array, jax.Array]:
+def gold_on_host(runner: Runner, theta: Array, others: Array, path: Path) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities `(J,)` at others `(J, dim)` and score `(dim,)` at theta, of one path."""
     log_prob = lambda each: runner.log_prob(runner.prior.unpack(each), *path)
     try:
-        values, scores = jax.vmap(jax.value_and_grad(log_prob))(jnp.concatenate([theta[None], others]))
+        values, scores = jax.vmap(jax.value_and_grad(log_prob))(np.concatenate([theta[None], others]))
     except _NOT_TRACEABLE as error:
         raise ValueError(
             f"program {runner.name!r}: a branch or a Python number depends on {_culprits(runner, theta, path)}, and "
@@ -107,7 +111,7 @@ def gold_on_host(runner: Runner, theta: jax.Array, others: jax.Array, path: Path
     return values[1:], scores[0]
 
 
-def _culprits(runner: Runner, theta: jax.Array, path: Path) -> str:
+def _culprits(runner: Runner, theta: Array, path: Path) -> str:
     named, found = runner.prior.unpack(theta), []
     for name, value in named.items():
         try:

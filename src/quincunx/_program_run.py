@@ -17,7 +17,7 @@ from numpyro.primitives import Messenger
 from numpyro.util import not_jax_tracer
 
 from ._host_worker import nearest
-from ._types import Key
+from ._types import Array, Key
 from .mined import NamedTheta, Path
 from .prior import Prior
 
@@ -40,7 +40,7 @@ class Runner(eqx.Module):
     observable: tuple[str, ...] = eqx.field(static=True)
     parameters: tuple[str, ...] = eqx.field(static=True)
 
-    def path(self, key: Key, theta: jax.Array) -> Path:
+    def path(self, key: Key, theta: Array) -> Path:
         """One observation `(*event)`, as float32, and the values of all sites but parameters, at theta `(dim,)`."""
         drawn, x = self._run(key, self.prior.unpack(theta), {})
         return x, {name: site["value"] for name, site in drawn.items()}

@@ -286,27 +286,39 @@ def infer(
 
 @app.command()
 def reproduce(
-    result: Annotated[str, typer.Argument(metavar="RESULT", help="What to reproduce: alfi.")],
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="What to reproduce: alfi or gold.")],
     out: Annotated[
-        Path | None, typer.Option("--out", show_default="quincunx-alfi", help="Folder for figures and numbers.")
+        Path | None, typer.Option("--out", show_default="quincunx-RESULT", help="Folder for figures and numbers.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="One simulator; may be given several times.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="One part; may be given several times. Parts are simulators.")
+    ] = None,
     num_simulations: NumSimulations = None,
 ) -> None:
-    """Reproduce published results: alfi is Figures 2 to 6 of Pesah, Wehenkel and Louppe (2018), in 20 minutes."""
-    with errors():
-        from .reproduce import alfi
+    """Reproduce published results, with the numbers and figures of the documentation.
 
-        if result != "alfi":
-            raise ValueError(f"unknown result {result!r}; there is alfi")
-        names = tuple(problem.name for problem in alfi.PROBLEMS)
+    alfi: Figures 2 to 6 of Pesah, Wehenkel and Louppe (2018), in 20 minutes. gold: errors of ten methods on the Galton
+    board and on EFT, and coverage (parts galton, eft, coverage), in an hour.
+    """
+    with errors():
+        from .reproduce import alfi, gold
+
+        parts = {"alfi": tuple(problem.name for problem in alfi.PROBLEMS), "gold": tuple(gold.PARTS)}
+        if result not in parts:
+            raise ValueError(f"unknown result {result!r}; there are {' and '.join(parts)}")
         for name in only or ():
-            if name not in names:
-                raise ValueError(f"--only: unknown simulator {name!r}; there are {', '.join(names)}")
+            if name not in parts[result]:
+                raise ValueError(f"--only: unknown part {name!r}; there are {', '.join(parts[result])}")
+        if result == "gold" and num_simulations is not None:
+            raise ValueError("gold takes no --simulations: its tables run over them")
         folder = out or Path(f"quincunx-{result}")
-        size = defaults.NUM_SIMULATIONS if num_simulations is None else num_simulations
-        alfi.main(folder, say=lambda text: typer.echo(text, err=True), names=only or names, num_simulations=size)
-        typer.echo(f"figures, table.md and results.json are in {folder}")
+        say = lambda text: typer.echo(text, err=True)
+        if result == "gold":
+            gold.main(folder, say, only)
+        else:
+            size = defaults.NUM_SIMULATIONS if num_simulations is None else num_simulations
+            alfi.main(folder, say=say, names=only or parts["alfi"], num_simulations=size)
+        typer.echo(f"figures, tables and numbers are in {folder}")
 
 
 app.command("mine")(cli_gold.mine)

@@ -144,7 +144,7 @@ def mine(
             return
         terminal().print(f"{len(sims):,} observations of {found.name} with their gold in {out}", soft_wrap=True)
         if judged is not None:
-            terminal().print(judged.table())
+            terminal().print(judged.table(), markup=False, soft_wrap=True)
 
 
 def _quality(key: "Key", simulator: Any, theta: Any, point: Any) -> Any:

@@ -15,13 +15,15 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.spatial import KDTree
+from scipy.special import logsumexp
 
 from ._types import Array, Key
 from .mine import MarginalReference, PointReference
 from .mined import AbstractMinedSimulator
+
+Rows = tuple[np.ndarray, np.ndarray]  # observations, and a kind of gold of each
 
 # A regression of gold on x has a variance per row of noise / (1 - noise) relative to its signal: 1/9 and 9 at these
 # two. Below the first, more rows are worth little more than exact ratios would be; above the second, ten times the
@@ -32,11 +34,10 @@ QUIET, LOUD = 0.1, 0.9
 FEW, MANY = 0.01, 0.1
 # The mean score is 0. Five standard errors by chance: once in 1.7 million columns, if scores are nearly Gaussian.
 OFF = 5.0
-NEIGHBOURS = (
-    10  # of each x: their mean adds 1/10 to the noise, which is known and taken off; fewer would be less biased
-)
+NEIGHBOURS = 10  # of each x: their mean adds 1/10 to the noise, which is known and taken off; fewer are less biased
 MOST_DIMENSIONS = 5  # of x: beyond, ten neighbours of 5,000 are no neighbourhood
 LEAST = 100  # simulations; with fewer, a share of variance is a guess
+UNKNOWN = "x has too many dimensions, or the gold does not vary, to say how much of the {} is latent noise."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,30 +74,21 @@ class GoldQuality:
     @property
     def advice(self) -> list[str]:
         """Which methods this speaks for and against, in sentences."""
-        ratios_known, scores_known = np.isfinite(self.ratio_noise).any(), np.isfinite(self.score_noise).any()
-        unknown = "x has too many dimensions, or the gold does not vary, to say how much of {} is latent noise."
-        return [
-            *_offset_advice(self),
-            *_spread_advice(self),
-            *(_ratio_advice(self) if ratios_known else [unknown.format("the ratios")]),
-            *(_score_advice(self) if scores_known else [unknown.format("the scores")]),
-        ]
+        return [*_offset_advice(self), *_spread_advice(self), *_ratio_advice(self), *_score_advice(self)]
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the advice as plain Python, fit for JSON; NaN becomes None."""
-        fields = {name: _plain(getattr(self, name)) for name in (f.name for f in dataclasses.fields(self))}
-        return {**fields, "advice": self.advice}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**{name: _plain(value) for name, value in fields.items()}, "advice": self.advice}
 
     def table(self) -> str:
         """One line for each theta and parameter, as plain text."""
-        head = ["theta", "ESS of r", "noise of log r", "parameter", "E[t^2]", "noise of t", "E[t^2] seen in x"]
-        rows = [head]
-        for k in range(len(self.theta)):
-            for j, column in enumerate(self.columns):
-                first = [self.at(k), _percent(self.effective[k]), _percent(self.ratio_noise[k])] if j == 0 else [""] * 3
-                known = self.information[k, j] * (1 - self.score_noise[k, j])
-                numbers = [f"{self.information[k, j]:.4g}", _percent(self.score_noise[k, j]), _number(known)]
-                rows.append([*first, column, *numbers])
+        rows = [["theta", "ESS of r", "noise of log r", "parameter", "E[t^2]", "noise of t", "E[t^2] seen in x"]]
+        for k, j in np.ndindex(self.information.shape):
+            first = [self.at(k), _percent(self.effective[k]), _percent(self.ratio_noise[k])] if j == 0 else [""] * 3
+            path, noise = self.information[k, j], self.score_noise[k, j]
+            seen = "-" if np.isnan(noise) else f"{path * (1 - noise):.4g}"
+            rows.append([*first, self.columns[j], f"{path:.4g}", _percent(noise), seen])
         widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
         lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
         title = f"{self.simulator}: {self.num_simulations} simulations at each theta, ratios against {self.reference}"
@@ -137,19 +129,22 @@ def gold_quality(
     pool_key, reference_key, *keys = jax.random.split(key, 2 + len(theta))
     ready = reference.prepare(pool_key, simulator.prior, None)
     x, log_ratio = _ratios(reference_key, simulator, theta, ready, num_simulations)
-    effective = np.array([_effective(column) for column in log_ratio.T])
-    scored = [_scores(k, simulator, each, num_simulations) for k, each in zip(keys, theta, strict=True)]
+    places = [np.broadcast_to(each, (num_simulations, len(each))) for each in theta]
+    golds = [simulator.mine(own, at, at[:1]) for own, at in zip(keys, places, strict=True)]
+    scored = [_not_failed(gold.x, gold.score) for gold in golds]
+    mean, deviation = (np.stack([f(score, axis=0) for _, score in scored]) for f in (np.mean, np.std))
+    error = deviation / np.sqrt([[len(score)] for _, score in scored])
     return GoldQuality(
         simulator=simulator.name,
         reference=_describe(ready, len(theta)),
         columns=simulator.prior.columns,
         num_simulations=num_simulations,
         theta=theta,
-        effective=effective,
-        ratio_noise=np.array([latent_noise(*_finite(x, column))[0] for column in log_ratio.T]),
-        information=np.stack([np.mean(score**2, axis=0) for _, score in scored]),
-        score_noise=np.stack([latent_noise(x, score) for x, score in scored]),
-        score_offset=np.stack([_offset(score) for _, score in scored]),
+        effective=np.array([_effective(column) for column in log_ratio.T]),
+        ratio_noise=np.array([_ratio_noise(x, column) for column in log_ratio.T]),
+        information=mean**2 + deviation**2,
+        score_noise=np.stack([latent_noise(*each) for each in scored]),
+        score_offset=mean / np.where(error > 0, error, 1.0),
     )
 
 
@@ -176,8 +171,8 @@ def latent_noise(x: Array, gold: Array) -> np.ndarray:
 
 
 def _quadratic(x: np.ndarray) -> np.ndarray:
-    rows, columns = np.triu_indices(x.shape[1])
-    return np.concatenate([np.ones((len(x), 1)), x, x[:, rows] * x[:, columns]], axis=1)
+    products = (x[:, i] * x[:, j] for i, j in zip(*np.triu_indices(x.shape[1]), strict=True))
+    return np.column_stack([np.ones(len(x)), x, *products])
 
 
 # -- simulations ------------------------------------------------------------------------------
@@ -195,66 +190,46 @@ def _checked(simulator: Any, theta: Array, reference: Any, num_simulations: int)
         raise ValueError(f"num_simulations must be at least {LEAST}, got {num_simulations}")
     theta, dim = np.asarray(theta, np.float32), simulator.prior.dim
     if theta.ndim != 2 or theta.shape[1] != dim or len(theta) == 0:
-        raise ValueError(
-            f"theta: expected shape (K, {dim}), a column for each of {simulator.prior.columns}, got {theta.shape}"
-        )
+        columns = simulator.prior.columns
+        raise ValueError(f"theta: expected shape (K, {dim}), a column for each of {columns}, got {theta.shape}")
     simulator.prior.check(theta)
     return theta
 
 
-def _ratios(
-    key: Key, simulator: AbstractMinedSimulator, theta: np.ndarray, reference: Any, num_rows: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _ratios(key: Key, simulator: AbstractMinedSimulator, theta: np.ndarray, reference: Any, num_rows: int) -> Rows:
     """Observations from the reference, and their log-ratios at every theta `(rows, K)`, in float64."""
     order_key, key = jax.random.split(key)
-    if isinstance(reference, PointReference):
-        origins = np.broadcast_to(np.asarray(reference.theta), (num_rows, theta.shape[1]))
-        gold = simulator.mine(key, origins, np.concatenate([theta, origins[:1]]))
-        x, log_prob = _kept(gold.x, gold.log_prob, len(gold.failures))
-        return x, log_prob[:, :-1] - log_prob[:, -1:]
-    pool = np.concatenate([theta, np.asarray(reference.pool)])
-    order = np.asarray(jax.random.permutation(order_key, len(pool)))  # of whom comes once more than others
-    gold = simulator.mine(key, pool[order[np.arange(num_rows) % len(pool)]], pool)
-    x, log_prob = _kept(gold.x, gold.log_prob, len(gold.failures))
-    return x, np.stack([reference.log_ratio(log_prob, np.full(len(x), k)) for k in range(len(theta))], axis=1)
+    at_point = isinstance(reference, PointReference)
+    thetas = np.concatenate([theta, np.atleast_2d(reference.theta if at_point else reference.pool)])
+    members = [len(theta)] if at_point else np.asarray(jax.random.permutation(order_key, len(thetas)))
+    gold = simulator.mine(key, thetas[np.resize(members, num_rows)], thetas)
+    x, log_prob = _not_failed(gold.x, gold.log_prob)
+    mixture = np.asarray(logsumexp(log_prob[:, members], axis=1)) - np.log(len(members))
+    return x, log_prob[:, : len(theta)] - mixture[:, None]
 
 
-def _scores(
-    key: Key, simulator: AbstractMinedSimulator, theta: np.ndarray, num_rows: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Observations at theta `(dim,)`, and their scores `(rows, dim)`, in float64."""
-    gold = simulator.mine(key, np.broadcast_to(theta, (num_rows, len(theta))), jnp.asarray(theta)[None])
-    return _kept(gold.x, gold.score, len(gold.failures))
-
-
-def _kept(x: np.ndarray, gold: np.ndarray, failed: int) -> tuple[np.ndarray, np.ndarray]:
-    if len(x) - failed < LEAST:
-        raise ValueError(f"{failed} of {len(x)} simulations failed; at least {LEAST} must not. Give more, or mend them")
+def _not_failed(x: np.ndarray, gold: np.ndarray) -> Rows:
     rows = ~np.isnan(gold).any(axis=1)  # a failed row holds nothing but NaN
+    if rows.sum() < LEAST:
+        raise ValueError(f"{np.sum(~rows)} of {len(x)} simulations failed; at least {LEAST} must not. Mend them")
     return x[rows], gold[rows].astype(np.float64)
 
 
-def _finite(x: np.ndarray, log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Paths that cannot happen at theta have a ratio of 0, and its logarithm no variance."""
+def _ratio_noise(x: np.ndarray, log_ratio: np.ndarray) -> float:
+    """Without paths that cannot happen at theta: their ratio is 0, and its logarithm has no variance."""
     rows = np.isfinite(log_ratio)
-    return (x[rows], log_ratio[rows]) if rows.sum() > NEIGHBOURS else (x, np.zeros(len(x)))
+    return latent_noise(x[rows], log_ratio[rows]).item() if rows.sum() > NEIGHBOURS else math.nan
 
 
 def _effective(log_ratio: np.ndarray) -> float:
-    top = log_ratio.max()
-    ratio = np.exp(log_ratio - top) if np.isfinite(top) else np.zeros(len(log_ratio))
+    ratio = np.exp(log_ratio - max(log_ratio.max(), np.finfo(float).min))  # all may be 0, and their logarithms -inf
     return float(np.sum(ratio) ** 2 / max(np.sum(ratio**2), 1e-300) / len(ratio))
 
 
-def _offset(score: np.ndarray) -> np.ndarray:
-    error = np.std(score, axis=0) / np.sqrt(len(score))
-    return np.mean(score, axis=0) / np.where(error > 0, error, 1.0)
-
-
-def _describe(reference: Any, num_thetas: int) -> str:
+def _describe(reference: MarginalReference | PointReference, num_thetas: int) -> str:
     if isinstance(reference, PointReference):
         return f"theta = ({', '.join(f'{value:.4g}' for value in np.asarray(reference.theta))})"
-    return f"the mixture of {len(reference.pool) + num_thetas} thetas"
+    return f"the mixture of {reference.pool_size + num_thetas} thetas"
 
 
 # -- words ------------------------------------------------------------------------------------
@@ -273,79 +248,52 @@ def _offset_advice(quality: GoldQuality) -> list[str]:
 def _spread_advice(quality: GoldQuality) -> list[str]:
     worst = int(np.argmin(quality.effective))
     share = quality.effective[worst]
-    measured = f"The ratios have an effective sample size of {_percent(share)} at {quality.at(worst)}"
-    if share < FEW:
-        cure = "give theta nearer to one another as the pool of a MarginalReference"
-        if quality.reference.startswith("theta"):
-            cure = "use a MarginalReference, whose ratios are bounded"
-        return [
-            f"{measured}: a few rows carry all. Leave ROLR and RASCAL, whose loss is a squared error of ratios, or "
-            f"{cure}; ALICE and ALICES, which see r / (1 + r), stand it better."
-        ]
+    verdict = "squared errors of ratios are safe, so nothing speaks against ROLR and RASCAL."
     if share < MANY:
-        return [f"{measured}: ROLR and RASCAL need {math.ceil(1 / share)} times the simulations that ALICE does."]
-    return [f"{measured} or more: squared errors of ratios are safe, so nothing speaks against ROLR and RASCAL."]
+        verdict = f"ROLR and RASCAL need {math.ceil(1 / max(share, FEW))} times the simulations that ALICE does."
+    if share < FEW:
+        point = quality.reference.startswith("theta")
+        cure = "use a MarginalReference, whose ratios are bounded" if point else "give a pool of nearer thetas"
+        verdict = (
+            "a few rows carry all. Leave ROLR and RASCAL, whose loss is a squared error of ratios, or "
+            f"{cure}; ALICE and ALICES, which see r / (1 + r), stand it better."
+        )
+    return [f"The effective sample size of the ratios is {_percent(share)} at {quality.at(worst)}: {verdict}"]
 
 
 def _ratio_advice(quality: GoldQuality) -> list[str]:
+    if np.isnan(quality.ratio_noise).all():
+        return [UNKNOWN.format("ratios")]
     worst = int(np.nanargmax(quality.ratio_noise))
     share = quality.ratio_noise[worst]
-    measured = f"Of the variance of log r, at most {_percent(share)} is latent noise (at {quality.at(worst)})"
+    verdict = "ratios say little about x; compare with CARL, which sees labels alone, or with scores."
+    if share < LOUD:
+        verdict = "ALICE and ALICES gain from the ratios over CARL."
     if share <= QUIET:
         methods = "ALICE and ALICES" if quality.effective.min() < FEW else "ALICE, ALICES and RASCAL"
-        return [f"{measured}: the ratios are almost exact, use {methods}."]
-    if share < LOUD:
-        return [f"{measured}: ALICE and ALICES gain from the ratios over CARL."]
-    return [
-        f"{measured}: ratios say little about x. They still gain on labels, but compare with CARL, or with scores if "
-        "these are quieter."
-    ]
+        verdict = f"the ratios are almost exact, use {methods}."
+    return [f"Of the variance of log r, at most {_percent(share)} is latent noise (at {quality.at(worst)}): {verdict}"]
 
 
 def _score_advice(quality: GoldQuality) -> list[str]:
-    sentences = []
-    worst = np.array([_largest(column) for column in quality.score_noise.T])
-    quiet = [name for name, share in zip(quality.columns, worst, strict=True) if share <= QUIET]
-    usable = [name for name, share in zip(quality.columns, worst, strict=True) if QUIET < share < LOUD]
-    loud = [name for name, share in zip(quality.columns, worst, strict=True) if share >= LOUD]
-    if quiet:
-        sentences.append(f"The score of {_list(quiet)} is almost free of noise: use SALLY, CASCAL or SCANDAL.")
-    if usable:
-        noise = _percent(max(share for share in worst if QUIET < share < LOUD))
-        sentences.append(
-            f"The score of {_list(usable)} is up to {noise} latent noise: SALLY, CASCAL, ALICES and SCANDAL gain from "
-            "it."
-        )
-    if loud:
-        sentences.append(
-            f"The score of {_list(loud)} is nearly all latent noise somewhere: SALLY needs many more simulations "
-            "there, and score terms (alpha of CASCAL, RASCAL, ALICES, SCANDAL) should weigh little."
-        )
-    if np.isnan(worst).any():
-        none = [name for name, share in zip(quality.columns, worst, strict=True) if np.isnan(share)]
-        sentences.append(f"The score of {_list(none)} is constant: at these theta the paths say nothing about it.")
-    return sentences
+    if np.isnan(quality.score_noise).all():
+        return [UNKNOWN.format("scores")]
+    worst = np.max(np.nan_to_num(quality.score_noise, nan=-1.0), axis=0)  # -1 of a parameter whose score is constant
+    usable = (worst > QUIET) & (worst < LOUD)
+    most = _percent(np.max(worst, where=usable, initial=0.0))
+    verdicts = [
+        ((worst >= 0) & (worst <= QUIET), "almost free of noise: use SALLY, CASCAL or SCANDAL."),
+        (usable, f"up to {most} latent noise: SALLY, CASCAL, ALICES and SCANDAL gain from it."),
+        (worst >= LOUD, "nearly all latent noise somewhere: mine more for SALLY, and weigh score terms little."),
+        (worst < 0, "constant: at these theta the paths say nothing about it."),
+    ]
+    names = lambda which: " and ".join(repr(name) for name, yes in zip(quality.columns, which, strict=True) if yes)
+    return [f"The score of {names(which)} is {verdict}" for which, verdict in verdicts if which.any()]
 
 
-def _largest(shares: np.ndarray) -> float:
-    return float(np.nanmax(shares)) if np.isfinite(shares).any() else math.nan
-
-
-def _list(names: list[str]) -> str:
-    return " and ".join(map(repr, names))
-
-
-def _percent(share: float) -> str:
+def _percent(share: Any) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.2g} %" if share < 0.995 else "100 %"
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4g}"
-
-
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return np.where(np.isnan(value), np.array(None), value).tolist() if isinstance(value, np.ndarray) else value

@@ -86,17 +86,17 @@ class Program(AbstractMinedSimulator):
         return self._runner.log_prob(self.prior.unpack(theta), x, z)
 
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
-        theta, reasons = jnp.asarray(theta, jnp.float32), {}
+        theta, reasons = np.asarray(theta, np.float32), {}
         keys = jax.random.split(key, len(theta))
         if self.host:
             x, reasons = draw_on_host(self._runner, keys, theta, num_observations)
         else:
             x = np.array(_draw_rows(self.sample, keys, theta, num_observations))
-        return x, mark_failures(self.prior, np.asarray(theta), x, reasons)
+        return x, mark_failures(self.prior, theta, x, reasons)
 
     def mine(self, key: Key, theta: Array, alternatives: Array) -> Gold:
         if self.host:
-            return mine_on_host(self._runner, key, *(jnp.asarray(each, jnp.float32) for each in (theta, alternatives)))
+            return mine_on_host(self._runner, key, *(np.asarray(each, np.float32) for each in (theta, alternatives)))
         return mine_rows(self.path, self.log_prob, self.prior, key, theta, alternatives)
 
     @property
@@ -105,7 +105,7 @@ class Program(AbstractMinedSimulator):
 
 
 @eqx.filter_jit
-def _draw_rows(sample: Callable[..., jax.Array], keys: Key, theta: jax.Array, num_observations: int) -> jax.Array:
+def _draw_rows(sample: Callable[..., jax.Array], keys: Key, theta: Array, num_observations: int) -> jax.Array:
     many = lambda key, t: jax.vmap(sample, in_axes=(0, None))(jax.random.split(key, num_observations), t)
     return jax.vmap(many)(keys, theta)
 

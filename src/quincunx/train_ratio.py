@@ -134,7 +134,7 @@ class _Job:
         if not isinstance(simulator, AbstractMinedSimulator):
             free = [name for name, needs in NEEDS.items() if set(needs) <= {"label"}]
             raise TypeError(
-                f"{self.method} needs {' and '.join(NEEDS[self.method])}, and the simulator {simulator.name!r} is a "
+                f"{self.method} needs {' and '.join(n for n in NEEDS[self.method] if n != 'label')}, and the simulator {simulator.name!r} is a "
                 f"black box. Methods that work with it: {', '.join(free)}. Or write it as a NumPyro model "
                 "(@qx.program), or give its joint log-probability (@qx.mined_simulator)"
             )

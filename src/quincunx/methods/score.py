@@ -145,8 +145,13 @@ class LocalRatio(AbstractRatio):
     reference_scores: jax.Array
 
     @property
+    def simulator(self) -> AbstractSimulator:
+        """What the simulations came from."""
+        return self.estimator.simulator
+
+    @property
     def prior(self) -> Prior:
-        return self.estimator.simulator.prior
+        return self.simulator.prior
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -25,7 +25,6 @@ class Shape(NamedTuple):
     layers: autoregressive layers; one is enough for a single dimension.
     width: of the two hidden layers of the network in each of them.
     knots: of the splines.
-    seed: the random key's data: between layers, the dimensions are permuted at random.
     """
 
     event_dim: int
@@ -33,7 +32,6 @@ class Shape(NamedTuple):
     layers: int
     width: int
     knots: int
-    seed: tuple[int, ...]
 
 
 class Flow(eqx.Module):
@@ -48,7 +46,7 @@ class Flow(eqx.Module):
     """
 
     weights: tuple[jax.Array, ...]
-    shape: tuple[int | tuple[int, ...], ...] = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
 
     def __check_init__(self):
         _split(self.shape)  # now, into the cache: FlowJAX's objects cannot be made inside a compiled function
@@ -61,9 +59,9 @@ class Flow(eqx.Module):
         for name, value in [("layers", layers), ("width", width), ("knots", knots)]:
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        seed = tuple(int(word) for word in jax.random.key_data(key).ravel())
-        shape = Shape(event_dim, condition_dim, layers if event_dim > 1 else 1, width, knots, seed)
-        return Flow(tuple(jax.tree.leaves(_split(tuple(shape))[0])), tuple(shape))
+        shape = Shape(event_dim, condition_dim, layers if event_dim > 1 else 1, width, knots)
+        weights, _ = _parts(_distribution(key, shape))
+        return Flow(tuple(jax.tree.leaves(weights)), tuple(shape))
 
     def log_prob(self, y: jax.Array, condition: jax.Array) -> jax.Array:
         """Log density `(n,)` of y `(n, event_dim)` under conditions `(n, condition_dim)`."""
@@ -74,11 +72,18 @@ class Flow(eqx.Module):
 
 
 @functools.cache
-def _split(values: tuple) -> tuple[Any, Any]:
-    """FlowJAX's distribution, as its trainable arrays and everything else."""
-    shape = Shape(*values)
-    distribution = masked_autoregressive_flow(
-        jax.random.wrap_key_data(jnp.array(shape.seed, jnp.uint32)),
+def _split(values: tuple[int, ...]) -> tuple[Any, Any]:
+    """The trainable arrays of one distribution of this shape, and everything else.
+
+    The key is fixed: it only says how the dimensions are permuted between layers, the weights come from elsewhere, and
+    flows that differ in nothing else share their compiled functions.
+    """
+    return _parts(_distribution(jax.random.key(0), Shape(*values)))
+
+
+def _distribution(key: Key, shape: Shape) -> Any:
+    return masked_autoregressive_flow(
+        key,
         base_dist=StandardNormal((shape.event_dim,)),
         transformer=RationalQuadraticSpline(knots=shape.knots, interval=INTERVAL),
         cond_dim=shape.condition_dim,
@@ -86,6 +91,9 @@ def _split(values: tuple) -> tuple[Any, Any]:
         nn_width=shape.width,
         nn_depth=2,
     )
+
+
+def _parts(distribution: Any) -> tuple[Any, Any]:
     fixed = lambda leaf: isinstance(leaf, paramax.NonTrainable)
     trainable = jax.tree.map(lambda leaf: not fixed(leaf) and eqx.is_inexact_array(leaf), distribution, is_leaf=fixed)
     return eqx.partition(distribution, trainable, is_leaf=fixed)
