@@ -33,6 +33,7 @@ ROWS = [
     ["posterior"],
     ["kernel"],
     ["fit", "methods.*", "frequentist.*"],
+    ["_diagnostic_records", "_roc_classifier"],
     ["io", "plots", "evaluation", "calibration", "diagnostics"],
     ["infer"],
     ["train_ratio"],

@@ -19,9 +19,12 @@ from quincunx.calibration import (
     calibrate,
     pool_adjacent_violators,
 )
+from quincunx.io import load, save
+from quincunx.methods.histogram import HistogramRatio
 from quincunx.mine import MarginalReference, PairReference, PointReference
 from quincunx.prior import Prior
 from quincunx.ratio import AbstractRatio, ExactRatio
+from quincunx.simulate import simulate
 from quincunx.simulators import gaussian, poisson, weinberg
 
 KEY = jax.random.key(20_150_606)
@@ -36,8 +39,8 @@ class Mapped(AbstractRatio):
 
     exact: ExactRatio
     reference: jax.Array = eqx.field(converter=jnp.asarray)
-    slope: float = 1.0
-    shift: float = 0.0
+    slope: jax.Array = eqx.field(converter=jnp.asarray, default=1.0)  # arrays: all are compiled as one
+    shift: jax.Array = eqx.field(converter=jnp.asarray, default=0.0)
 
     @property
     def prior(self) -> Prior:
@@ -119,7 +122,7 @@ def test_counts_against_a_mixture():
     theta, x = jnp.array([1.5]), jnp.arange(15.0)
 
     class Marginal(AbstractRatio):
-        factor: float
+        factor: jax.Array = eqx.field(converter=jnp.asarray)
 
         @property
         def prior(self) -> Prior:
@@ -135,7 +138,7 @@ def test_counts_against_a_mixture():
             return self.factor * (ExactRatio(poisson).log_ratio(theta, x) - evidence)
 
     reference = MarginalReference(5, pool)
-    mended = calibrate(KEY, Marginal(3.0), poisson, pool, reference=reference, num_simulations=10_000)
+    mended = calibrate(KEY, Marginal(3.0), poisson, pool, reference=reference, num_simulations=5000)
     weight = np.exp(np.asarray(ExactRatio(poisson).log_ratio(theta, x), np.float64))
     off = np.asarray(evaluated(mended, theta, x) - evaluated(Marginal(1.0), theta, x))
     assert np.sqrt(np.sum(weight * off**2)) < 0.1
@@ -171,6 +174,7 @@ def test_the_calibrated_ratio_is_pure_jax():
     np.testing.assert_allclose(jax.vmap(values)(jnp.asarray(grid))[1], values(grid[1]), atol=1e-5)
     assert isinstance(mended, CalibratedRatio)
     assert mended.prior is gaussian.prior
+    assert mended.simulator is gaussian
     assert mended.event_shape == (2,)
 
 
@@ -178,6 +182,21 @@ def test_same_key_same_bits():
     one = lambda key: calibrate(key, EXACT, weinberg, ON, reference=PointReference(ANCHOR), num_simulations=300).knots
     np.testing.assert_array_equal(one(KEY).log_ratio, one(KEY).log_ratio)
     assert not np.array_equal(one(KEY).s, one(jax.random.key(0)).s)
+
+
+@pytest.mark.parametrize("reference", [PointReference([1.5]), MarginalReference(4, jnp.linspace(1.2, 1.8, 4)[:, None])])
+def test_a_calibrated_ratio_comes_back_from_its_folder(tmp_path, reference):
+    grid = np.repeat(np.linspace(1, 2, 3, dtype=np.float32)[:, None], 20, axis=0)
+    raw = HistogramRatio.for_simulations(simulate(KEY, poisson, theta=grid))
+    mended = calibrate(KEY, raw, poisson, grid[::20], reference=reference, num_simulations=60)
+    save(tmp_path / "m", mended)
+    again = load(tmp_path / "m")
+    x, theta = jnp.arange(12.0), jnp.array([1.3])
+    np.testing.assert_array_equal(evaluated(again, theta, x), evaluated(mended, theta, x))
+    assert np.ptp(evaluated(again, theta, x)) > 0.1
+    assert again.simulator is poisson
+    assert again.ratio.simulator is poisson
+    assert type(again.reference) is type(reference)
 
 
 # -- isotonic regression ---------------------------------------------------------------------------
@@ -219,6 +238,7 @@ MISUSE = [
     ({"theta": np.array([39.0, 1.0])}, ValueError, "outside the support"),
     ({"theta": GRID[:4]}, ValueError, "regular grid"),
     ({"ratio": Mapped(ExactRatio(weinberg), ANCHOR, np.nan)}, ValueError, "NaN"),
+    ({"ratio": ExactRatio(gaussian)}, ValueError, "they must agree"),
 ]
 
 

@@ -1,6 +1,7 @@
 """The commands mine, train (ratio family) and limits."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,22 +53,22 @@ def test_limits_from_toys_with_a_figure(home, tmp_path):
     assert json.loads((out / "limits.json").read_text())["critical_values"] == "100 toys at each hypothesis"
 
 
+CHAIN = f"{Path(__file__).parent / 'chain.py'}:chain"  # expects 20 + 5 mean events
+
+
 def test_a_simulator_with_a_rate_uses_the_number_of_events(tmp_path):
-    (tmp_path / "fast.toml").write_text(FAST.replace("300", "50"))
-    call("train", "eft", "--method", "carl", "--reference", "point", "--at", "c1=0", "--at", "c2=0", "--simulations",
-         500, "--config", tmp_path / "nothing.toml", "--out", tmp_path / "m", code=2)  # fmt: skip
     (tmp_path / "fast.toml").write_text("[training]\nnum_steps = 50\n[estimator]\nwidths = [8]\n")
-    call("train", "eft", "--method", "carl", "--reference", "point", "--at", "c1=0", "--at", "c2=0", "--simulations",
-         500, "--config", tmp_path / "fast.toml", "--out", tmp_path / "m")  # fmt: skip
-    call("simulate", "eft", "--at", "c1=0", "--at", "c2=0", "--observations", 36, "--out", tmp_path / "x.csv")
-    with_rate = json.loads(call("limits", "--model", tmp_path / "m", "--data", tmp_path / "x.csv", "--json").stdout)
-    assert with_rate["rate_term"]
-    assert [region["parameters"] for region in with_rate["regions"]] == [["c1"], ["c2"], ["c1", "c2"]]
-    without = json.loads(
-        call("limits", "--model", tmp_path / "m", "--data", tmp_path / "x.csv", "--no-rate", "--json").stdout
-    )
-    assert not without["rate_term"]
-    assert without["regions"][2]["area"] > with_rate["regions"][2]["area"]
+    call("train", CHAIN, "--method", "carl", "--reference", "point", "--at", "mean=0", "--simulations", 500, "--config",
+         tmp_path / "fast.toml", "--out", tmp_path / "m")  # fmt: skip
+    call("simulate", CHAIN, "--at", "mean=0", "--observations", 22, "--out", tmp_path / "x.csv")
+    found = {
+        word: json.loads(
+            call("limits", "--model", tmp_path / "m", "--data", tmp_path / "x.csv", f"--{word}", "--json").stdout
+        )
+        for word in ("rate", "no-rate")
+    }
+    assert found["rate"]["rate_term"] and not found["no-rate"]["rate_term"]
+    assert found["rate"]["best_fit"]["theta"] != found["no-rate"]["best_fit"]["theta"]
 
 
 @pytest.mark.parametrize(

@@ -79,10 +79,17 @@ def test_gold_mined_elsewhere_trains_the_same_methods(tmp_path):
         qx.train_ratio(KEY, sims=dataclasses.replace(again, log_ratio=None), method="rolr")
 
 
-@pytest.mark.parametrize("method", ["alices", "scandal", "sally", "sallino", "histogram"])
+@pytest.mark.parametrize(
+    "method", ["alices", "scandal", pytest.param("sally", marks=pytest.mark.slow), "sallino", "histogram"]
+)
 def test_an_estimate_comes_back_from_its_folder(tmp_path, method):
     solution = qx.train_ratio(
-        KEY, qx.simulators.galton, method=method, num_simulations=600, training=qx.Training(num_steps=5)
+        KEY,
+        qx.simulators.galton,
+        method=method,
+        num_simulations=600,
+        training=qx.Training(num_steps=5),
+        estimator_options={"width": 8, "knots": 4} if method == "scandal" else {},
     )
     qx.save(tmp_path / "m", solution, seed=3)
     again = qx.load(tmp_path / "m")

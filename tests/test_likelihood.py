@@ -11,10 +11,10 @@ import quincunx.frequentist.statistic as statistic  # not by name: pytest would 
 from quincunx.frequentist.fisher import fisher_information
 from quincunx.frequentist.likelihood import LikelihoodRatio, likelihood_ratio
 from quincunx.frequentist.maximum import maximum_likelihood, profile_likelihood
+from quincunx.frequentist.toys import asimov, toy_statistics
 from quincunx.mine import mine
 from quincunx.ratio import ExactRatio
 from quincunx.simulators import CATALOGUE, asymmetry, gaussian, weinberg
-from quincunx.frequentist.toys import asimov, toy_statistics
 
 KEY = jax.random.key(1_007_1727)
 

@@ -11,10 +11,10 @@ from quincunx.frequentist.coverage import coverage_map
 from quincunx.frequentist.likelihood import likelihood_ratio
 from quincunx.frequentist.limits import expected_limits
 from quincunx.frequentist.neyman import NeymanConstruction, critical_values
-from quincunx.ratio import ExactRatio
 from quincunx.frequentist.region import confidence_region
-from quincunx.simulators import gaussian
 from quincunx.frequentist.statistic import TIE, statistics_at, wilks_critical
+from quincunx.ratio import ExactRatio
+from quincunx.simulators import gaussian
 
 KEY = jax.random.key(2_002_10399)
 MEAN, POSITIVE = ExactRatio(models.mean), ExactRatio(models.positive)

@@ -10,8 +10,8 @@ import pytest
 from scipy import optimize
 
 from quincunx.frequentist.likelihood import likelihood_ratio
-from quincunx.ratio import ExactRatio
 from quincunx.frequentist.region import confidence_region
+from quincunx.ratio import ExactRatio
 from quincunx.simulators import gaussian
 
 KEY = jax.random.key(5)

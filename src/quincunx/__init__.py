@@ -62,12 +62,12 @@ if TYPE_CHECKING:
     from .methods.alfi import NegativeLogLikelihood as NegativeLogLikelihood
     from .methods.alfi import SettledWeighting as SettledWeighting
     from .methods.alfi import simulate_bank as simulate_bank
-    from .methods.density import DensityEstimator as DensityEstimator
     from .methods.density import NDE as NDE
     from .methods.density import SCANDAL as SCANDAL
+    from .methods.density import DensityEstimator as DensityEstimator
+    from .methods.grid import theta_grid as theta_grid
     from .methods.histogram import HistogramRatio as HistogramRatio
     from .methods.histogram import ProjectedHistogramRatio as ProjectedHistogramRatio
-    from .methods.histogram import theta_grid as theta_grid
     from .methods.machine import RecurrentMachine as RecurrentMachine
     from .methods.ratio import ALICE as ALICE
     from .methods.ratio import ALICES as ALICES
@@ -124,9 +124,19 @@ _MODULES = {
     "infer": ["Inference", "infer", "train"],
     "io": ["load", "save"],
     "kernel": ["run"],
-    "methods.alfi": ["ALFI", "ConstantWeighting", "ExponentialWeighting", "LastWeighting", "MeanSquaredError", "NegativeLogLikelihood", "SettledWeighting", "simulate_bank"],
+    "methods.alfi": [
+        "ALFI",
+        "ConstantWeighting",
+        "ExponentialWeighting",
+        "LastWeighting",
+        "MeanSquaredError",
+        "NegativeLogLikelihood",
+        "SettledWeighting",
+        "simulate_bank",
+    ],
     "methods.density": ["DensityEstimator", "NDE", "SCANDAL"],
-    "methods.histogram": ["HistogramRatio", "ProjectedHistogramRatio", "theta_grid"],
+    "methods.grid": ["theta_grid"],
+    "methods.histogram": ["HistogramRatio", "ProjectedHistogramRatio"],
     "methods.machine": ["RecurrentMachine"],
     "methods.ratio": ["ALICE", "ALICES", "CARL", "CASCAL", "NRE", "RASCAL", "ROLR", "RatioEstimator"],
     "methods.score": ["SALLY", "ScoreEstimator", "local_ratio"],

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._types import Array, Key
-from .methods.histogram import ThetaGrid
+from .methods.bins import equal_shares, joined
+from .methods.grid import ThetaGrid
 from .mine import AbstractReference, MarginalReference, PointReference
 from .nets.frozen import AbstractFrozen
 from .prior import Prior
@@ -50,7 +51,7 @@ class IsotonicCalibration(AbstractCalibration):
     def knots(self, s: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         unique, ones, counts = _tied(s, label)
         steps = pool_adjacent_violators(ones, counts)
-        steps = _joined(steps, counts, max(FEWEST, len(s) / MOST_STEPS))
+        steps = joined(np.bincount(steps, counts), max(FEWEST, len(s) / MOST_STEPS))[steps]
         sums = [np.bincount(steps, values) for values in (unique * counts, ones, counts)]
         # Pseudo-counts and joining can turn the order of two neighbours: nothing that a running maximum cannot mend.
         return sums[0] / sums[2], np.maximum.accumulate(_log_ratio(sums[1], sums[2], label))
@@ -72,8 +73,7 @@ class HistogramCalibration(AbstractCalibration):
 
     def knots(self, s: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         unique, ones, counts = _tied(s, label)
-        middle = np.cumsum(counts) - counts / 2
-        _, bins = np.unique(np.floor(middle * self.num_bins / len(s)), return_inverse=True)
+        _, bins = np.unique(equal_shares(counts, self.num_bins), return_inverse=True)
         sums = [np.bincount(bins, values) for values in (unique * counts, ones, counts)]
         return sums[0] / sums[2], _log_ratio(sums[1], sums[2], label)
 
@@ -95,19 +95,6 @@ def pool_adjacent_violators(ones: Array, counts: Array) -> np.ndarray:
         weight.append(count)
         length.append(size)
     return np.repeat(np.arange(len(length)), length)
-
-
-def _joined(steps: np.ndarray, counts: np.ndarray, fewest: float) -> np.ndarray:
-    """Neighbouring steps joined until each stands for `fewest` simulations; what is left over joins the last."""
-    size = np.bincount(steps, counts)
-    label, held = np.zeros(len(size), int), 0.0
-    for step in range(1, len(size)):
-        held += size[step - 1]
-        label[step] = label[step - 1] + (held >= fewest)
-        held = 0.0 if held >= fewest else held
-    if held + size[-1] < fewest and label[-1] > 0:
-        label[label == label[-1]] -= 1
-    return label[steps]
 
 
 def _tied(s: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,16 +122,18 @@ class CalibratedRatio(AbstractRatio):
     grid: where it was calibrated; beyond the grid's edges their corrections count.
     knots: of the maps, s and the calibrated log-ratio, both `(K, Q)`.
     reference: what the ratio is relative to.
+    simulator: what it was calibrated by.
     """
 
     ratio: AbstractRatio
     grid: ThetaGrid
     knots: "Knots"
     reference: AbstractReference
+    simulator: AbstractSimulator = eqx.field(static=True)
 
     @property
     def prior(self) -> Prior:
-        return self.ratio.prior
+        return self.simulator.prior
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -153,7 +142,7 @@ class CalibratedRatio(AbstractRatio):
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         x = jnp.asarray(x)
         index, weight = self.grid.corners(theta)
-        raw = lambda at: statistic(self.ratio, self.reference, at, x)
+        raw = lambda at: _statistic(self.ratio, self.reference, at, x)
         corrections = jax.vmap(lambda row: self.knots(row, raw(self.knots.theta[row])))(index)
         return raw(jnp.asarray(theta)) + jnp.sum(weight[:, None] * corrections, axis=0)
 
@@ -177,7 +166,7 @@ class Knots(AbstractFrozen):
         return jnp.interp(s, self.s[row], self.log_ratio[row]) - s
 
 
-def statistic(ratio: AbstractRatio, reference: AbstractReference, theta: Array, x: Array) -> jax.Array:
+def _statistic(ratio: AbstractRatio, reference: AbstractReference, theta: Array, x: Array) -> jax.Array:
     """The estimated log-ratio `(n,)` to the reference, cut at +-100; for a point, the difference of two."""
     s = ratio.log_ratio(theta, x)
     if isinstance(reference, PointReference):
@@ -185,7 +174,7 @@ def statistic(ratio: AbstractRatio, reference: AbstractReference, theta: Array, 
     return jnp.clip(s, -MOST_LOG_RATIO, MOST_LOG_RATIO)
 
 
-_statistic = eqx.filter_jit(statistic)
+_compiled_statistic = eqx.filter_jit(_statistic)
 
 
 def calibrate(
@@ -213,29 +202,33 @@ def calibrate(
     Raises
     ------
     TypeError: a reference of another kind.
-    ValueError: theta of the wrong shape, outside the prior's support or not on a grid, fewer than 20 simulations,
-        an estimate that is NaN.
+    ValueError: an estimate with another prior, or that is NaN; theta of the wrong shape, outside the prior's support
+        or not on a grid; fewer than 20 simulations.
     SimulationError: more than half of the simulations failed.
     """
-    points, reference = _checked(simulator, theta, reference, num_simulations)
+    points, reference = _checked(ratio, simulator, theta, reference, num_simulations)
     grid = _grid(simulator.prior, points)
     draw_key, run_key, *keys = jax.random.split(key, len(grid.points) + 2)
     base = _draws(run_key, simulator, _reference_theta(draw_key, simulator.prior, reference, num_simulations))
     maps = []
     for own_key, point in zip(keys, grid.points, strict=True):
         own = _draws(own_key, simulator, np.broadcast_to(point, (num_simulations, len(point))))
-        s = np.concatenate([np.asarray(_statistic(ratio, reference, jnp.asarray(point), x)) for x in (own, base)])
+        s = np.concatenate(
+            [np.asarray(_compiled_statistic(ratio, reference, jnp.asarray(point), x)) for x in (own, base)]
+        )
         if np.isnan(s).any():
             raise ValueError(
                 f"the estimated log-ratio is NaN for {int(np.isnan(s).sum())} of {len(s)} at theta = {point}"
             )
         maps.append(method.knots(s, np.repeat([1.0, 0.0], [len(own), len(base)])))
-    return CalibratedRatio(ratio, grid, _stacked(grid.points, maps), reference)
+    return CalibratedRatio(ratio, grid, _stacked(grid.points, maps), reference, simulator)
 
 
 def _checked(
-    simulator: AbstractSimulator, theta: Array, reference: AbstractReference, num_simulations: int
+    ratio: AbstractRatio, simulator: AbstractSimulator, theta: Array, reference: AbstractReference, num_simulations: int
 ) -> tuple[np.ndarray, AbstractReference]:
+    if ratio.prior != simulator.prior:
+        raise ValueError(f"the ratio's prior is {ratio.prior}, the simulator's is {simulator.prior}; they must agree")
     if not isinstance(reference, PointReference | MarginalReference):
         raise TypeError(
             f"reference: expected a PointReference or a MarginalReference, got {type(reference).__name__}; a doubly "
@@ -254,7 +247,7 @@ def _checked(
 
 def _grid(prior: Prior, points: np.ndarray) -> ThetaGrid:
     if len(points) == 1:
-        return ThetaGrid(tuple(jnp.asarray(axis) for axis in points.T[:, :]))
+        return ThetaGrid(tuple(jnp.asarray(points.T)))
     return ThetaGrid.of(prior.columns, points)
 
 
@@ -272,5 +265,5 @@ def _draws(key: Key, simulator: AbstractSimulator, theta: np.ndarray) -> jax.Arr
 def _stacked(points: np.ndarray, maps: list[tuple[np.ndarray, np.ndarray]]) -> Knots:
     most = max(len(s) for s, _ in maps)
     fill = lambda values: np.pad(values, (0, most - len(values)), mode="edge")
-    s, log_ratio = (np.stack([fill(each[which]) for each in maps]).astype(np.float32) for which in (0, 1))
+    s, log_ratio = (np.stack([fill(values) for values in each]).astype(np.float32) for each in zip(*maps, strict=True))
     return Knots(jnp.asarray(points), jnp.asarray(s), jnp.asarray(log_ratio))

@@ -13,9 +13,9 @@ from ._terminal import AsJson, Seed, Simulator, assignments, errors, print_json,
 if TYPE_CHECKING:
     from ._types import Key, Solution
     from .frequentist.likelihood import LikelihoodRatio
+    from .frequentist.region import ConfidenceRegion
     from .mine import AbstractReference
     from .ratio import AbstractRatio
-    from .frequentist.region import ConfidenceRegion
     from .simulator import AbstractSimulator
 
 Reference = Annotated[
@@ -130,9 +130,7 @@ def mine(
         number_of_seed = defaults.SEED if seed is None else seed
         key = jax.random.key(number_of_seed)
         rows = None if theta is None else theta[None]
-        sims = run_mine(  # pyright: ignore[reportArgumentType]
-            key, found, num_simulations=number, theta=rows, reference=reference, progress=RichProgress()
-        )
+        sims = run_mine(key, found, num_simulations=number, theta=rows, reference=reference, progress=RichProgress())
         write_gold(out, sims, [f"mined by quincunx: {found.name}, seed {number_of_seed}"])
         report: dict[str, Any] = {
             "out": str(out), "simulator": found.name, "seed": number_of_seed, "num_rows": len(sims),
@@ -230,7 +228,7 @@ def _ratio(folder: Path) -> "AbstractRatio":
     return found
 
 
-def _likelihood(ratio: "AbstractRatio", data: Path, columns: Any, counts: str | None, use_rate: bool) -> Any:
+def _likelihood(ratio: Any, data: Path, columns: Any, counts: str | None, use_rate: bool) -> Any:
     from .frequentist.likelihood import likelihood_ratio
     from .mined import AbstractMinedSimulator
     from .tables import read_observations
@@ -250,9 +248,10 @@ def _region(
     rough = confidence_region(likelihood, level, parameters=names)
     if not toys:
         return rough
+    ratio: Any = likelihood.ratio
     theta = _hypotheses(likelihood, rough)
     construction = critical_values(
-        key, likelihood.ratio, likelihood.ratio.simulator, theta, num_toys=toys, level=level, parameters=names,
+        key, ratio, ratio.simulator, theta, num_toys=toys, level=level, parameters=names,
         rate=likelihood.rate, num_observations=None if likelihood.rate else len(likelihood.x),
     )  # fmt: skip
     return confidence_region(likelihood, level, parameters=names, critical=construction)

@@ -10,232 +10,25 @@
 p-values and the sums behind them are worked out in NumPy's float64.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import numpy as np
 from scipy import special, stats
 
+from ._diagnostic_records import CalibrationCurve, MeanRatioTest, ReferenceIndependence, RocTest, z_score
+from ._roc_classifier import features_of, logistic, weighted_auc
 from ._types import Array, Key
+from .methods.bins import joined
 from .ratio import AbstractRatio
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 LEVEL = 0.01  # probability that a check fails an exact ratio
-FEWEST_EFFECTIVE = 100.0  # weights that amount to fewer samples say nothing
-MOST_COMPONENTS = 24  # numbers of an observation that the classifier of `roc_test` sees; projections of larger ones
-NUM_RANDOM_FEATURES = 48
 FEWEST_PER_BIN = 5.0  # expected variance of the count in a bin, so that chi-square holds
 RISE = 10.0  # of -2 log r above its minimum: where two likelihood curves are compared
 
-RatioBetween = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (theta, theta_ref, x) -> log r (n,)
-
-
-@dataclasses.dataclass(frozen=True)
-class RocTest:
-    """Whether a classifier tells the reweighted reference from the numerator.
-
-    Fields
-    ------
-    auc: area under its ROC curve, on samples that it was not trained on; 0.5 if it cannot.
-    error: standard error of the area.
-    p_value: probability of such an area or a larger one, for an exact ratio.
-    effective_samples: of the reference, after weighting, those of training included.
-    num_samples: of the reference.
-    level: p-values below it fail.
-    """
-
-    auc: float
-    error: float
-    p_value: float
-    effective_samples: float
-    num_samples: int
-    level: float
-
-    @property
-    def statistic(self) -> float:
-        """(auc - 1/2) / error."""
-        return (self.auc - 0.5) / self.error
-
-    @property
-    def conclusive(self) -> bool:
-        """Whether the weights leave enough of the reference to tell."""
-        return self.effective_samples >= FEWEST_EFFECTIVE
-
-    @property
-    def passed(self) -> bool:
-        return self.conclusive and self.p_value >= self.level
-
-    @property
-    def message(self) -> str:
-        if not self.conclusive:
-            return _too_few(self.effective_samples, self.num_samples)
-        verdict = "cannot tell" if self.passed else "tells"
-        return (
-            f"A classifier {verdict} the reweighted reference from the numerator: ROC AUC {self.auc:.3f} +- "
-            f"{self.error:.3f} (p = {self.p_value:.2g}, {self.effective_samples:.0f} effective samples)."
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return _as_dict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class MeanRatioTest:
-    """Whether a ratio is normalised.
-
-    Fields
-    ------
-    mean: of r over the reference; 1 if it is.
-    error: Monte Carlo standard error of the mean.
-    p_value: two-sided, by the central limit theorem.
-    effective_samples: (sum r)^2 / sum r^2.
-    num_samples, level: as in `RocTest`.
-    """
-
-    mean: float
-    error: float
-    p_value: float
-    effective_samples: float
-    num_samples: int
-    level: float
-
-    @property
-    def statistic(self) -> float:
-        """(mean - 1) / error."""
-        return _z(self.mean - 1, self.error)
-
-    @property
-    def conclusive(self) -> bool:
-        return self.effective_samples >= FEWEST_EFFECTIVE
-
-    @property
-    def passed(self) -> bool:
-        return self.conclusive and self.p_value >= self.level
-
-    @property
-    def message(self) -> str:
-        if not self.conclusive:
-            return _too_few(self.effective_samples, self.num_samples)
-        verdict = "agrees with" if self.passed else "is not"
-        value = f"{self.mean:.4g} +- {self.error:.2g}"
-        return f"The mean ratio under the reference, {value}, {verdict} 1 (p = {self.p_value:.2g})."
-
-    def to_dict(self) -> dict[str, Any]:
-        return _as_dict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class CalibrationCurve:
-    """Predicted probabilities of label 1 against observed ones, in B bins.
-
-    Fields
-    ------
-    predicted, observed: mean prediction and observed share of label 1, `(B,)`.
-    low, high: Wilson's 68.3 % interval of the share, `(B,)`.
-    counts: samples in each bin, `(B,)`.
-    statistic: chi-square of the numbers of label 1.
-    p_value: with B degrees of freedom, or B - 1 where x says nothing.
-    level: as in `RocTest`.
-    """
-
-    predicted: np.ndarray
-    observed: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    counts: np.ndarray
-    statistic: float
-    p_value: float
-    level: float
-
-    @property
-    def passed(self) -> bool:
-        return self.p_value >= self.level
-
-    @property
-    def message(self) -> str:
-        worst = int(np.argmax(np.abs(self.observed - self.predicted)))
-        verdict = "is" if self.passed else "is not"
-        return (
-            f"The ratio {verdict} calibrated: chi-square {self.statistic:.1f} for {len(self.counts)} bins (p = "
-            f"{self.p_value:.2g}); at worst {self.predicted[worst]:.3f} predicted, {self.observed[worst]:.3f} observed."
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return _as_dict(self)
-
-    def plot(self, ax: "Axes") -> "Axes":
-        """Draw the observed shares against the predicted ones, with the diagonal they should lie on."""
-        ax.plot([0, 1], [0, 1], color="#222222", ls="--", lw=1, label="calibrated")
-        bars = np.maximum([self.observed - self.low, self.high - self.observed], 0)
-        ax.errorbar(self.predicted, self.observed, yerr=bars, fmt="o", color="#3b6ea5", ms=4, label="observed")
-        ax.set(xlabel="predicted probability of the numerator", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
-        ax.legend(fontsize=8, frameon=False)
-        return ax
-
-
-@dataclasses.dataclass(frozen=True)
-class ReferenceIndependence:
-    """Likelihood curves -2 sum log r(x | theta, theta_ref) + const, one for each of R references.
-
-    Chance has no part in their differences: the data are the same, so that an exact ratio has none.
-
-    Fields
-    ------
-    theta: `(K, dim)`.
-    references: `(R, dim)`.
-    curves: `(R, K)`, each with mean 0 over the thetas compared.
-    compared: `(K,)`, where their mean is at most 10 above its minimum (at least the two lowest).
-    tolerance: largest difference of two curves that passes; 1 is what ends a 68 % interval of one parameter.
-    """
-
-    theta: np.ndarray
-    references: np.ndarray
-    curves: np.ndarray
-    compared: np.ndarray
-    tolerance: float
-
-    @property
-    def statistic(self) -> float:
-        """The largest difference of two curves, in units of -2 log r."""
-        return float(np.max(np.ptp(self.curves[:, self.compared], axis=0)))
-
-    @property
-    def p_value(self) -> None:
-        """There is none: differences are errors of the estimate, not chance."""
-        return
-
-    @property
-    def passed(self) -> bool:
-        return self.statistic <= self.tolerance
-
-    @property
-    def message(self) -> str:
-        verdict = "do not depend" if self.passed else "depend"
-        return (
-            f"The likelihood curves {verdict} on the reference: they differ by up to {self.statistic:.3g} in -2 log r "
-            f"({self.tolerance:g} allowed), at {int(self.compared.sum())} thetas for {len(self.references)} references."
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return _as_dict(self)
-
-    def plot(self, ax: "Axes") -> "Axes":
-        """Draw the curves against the first parameter."""
-        for reference, curve in zip(self.references, self.curves, strict=True):
-            label = ", ".join(f"{value:.3g}" for value in reference)
-            ax.plot(self.theta[:, 0], curve - curve.min(), marker=".", label=f"reference {label}")
-        ax.set(xlabel="theta", ylabel="-2 log r + const")
-        ax.legend(fontsize=8, frameon=False)
-        return ax
-
-
-# -- the checks ------------------------------------------------------------------------------------
+RatioBetween = Callable[[Array, Array, Array], Array]  # (theta, theta_ref, x) -> log r (n,)
 
 
 def roc_test(
@@ -282,11 +75,11 @@ def roc_test(
         )
     weight = np.exp(logs[1] - logs[1].max())
     rng = np.random.default_rng(int(jax.random.randint(key, (), 0, np.iinfo(np.int32).max)))
-    features = _features(rng, numerator, reference, logs)
+    features = features_of(rng, numerator, reference, logs)
     halves = [rng.permutation(len(x)) % 2 == 0 for x in (numerator, reference)]
     train, test = [[each[h] for each, h in zip(features, side, strict=True)] for side in (halves, [~h for h in halves])]
-    slope = _logistic(train[0], train[1], weight[halves[1]])
-    auc, error = _weighted_auc(test[0] @ slope, test[1] @ slope, weight[~halves[1]])
+    slope = logistic(train[0], train[1], weight[halves[1]])
+    auc, error = weighted_auc(test[0] @ slope, test[1] @ slope, weight[~halves[1]])
     p_value = float(stats.norm.sf((auc - 0.5) / error))
     return RocTest(auc, error, p_value, effective_samples(logs[1]), len(reference), level)
 
@@ -303,15 +96,17 @@ def mean_ratio_test(log_ratio: Array, *, level: float = LEVEL) -> MeanRatioTest:
 
     Raises
     ------
-    ValueError: not one-dimensional, fewer than 2 values, NaN or +inf.
+    ValueError: not one-dimensional, fewer than 2 values, NaN or +inf, -inf all of them.
     """
     _check_level(level)
     values = _values(log_ratio, "log_ratio")
     if values.max() > 350:
         raise ValueError(f"log_ratio: the square of exp({values.max():g}) overflows; such a ratio is not normalised")
+    if values.max() == -math.inf:
+        raise ValueError("log_ratio: the ratio is 0 for every draw; is it relative to this reference?")
     r = np.exp(values)
     mean, error = float(np.mean(r)), float(np.std(r, ddof=1) / math.sqrt(len(r)))
-    p_value = float(2 * stats.norm.sf(abs(_z(mean - 1, error))))
+    p_value = float(2 * stats.norm.sf(abs(z_score(mean - 1, error))))
     return MeanRatioTest(mean, error, p_value, effective_samples(values), len(r), level)
 
 
@@ -342,7 +137,7 @@ def calibration_curve(log_ratio: Array, label: Array, *, bins: int = 10, level: 
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     predicted = special.expit(values + special.logit(np.mean(label)))
-    place = _joined_bins(predicted, bins)
+    place = _bins(predicted, bins)
     count, ones, sums, variance = (
         np.bincount(place, each) for each in (np.ones_like(label), label, predicted, predicted * (1 - predicted))
     )
@@ -379,8 +174,9 @@ def reference_independence(
     for name, array in [("theta", theta), ("references", references)]:
         if array.ndim != 2 or len(array) < 2:
             raise ValueError(f"{name}: expected shape (K, dim) with K at least 2, got {array.shape}")
-    x, between = jax.numpy.asarray(x), _between(ratio_between, len(references))
-    curves = np.stack([-2 * between(row, references[row], theta, x) for row in range(len(references))])
+    between = _between(ratio_between, references, jax.numpy.asarray(x))
+    total = lambda values: np.sum(np.asarray(values, np.float64))
+    curves = np.array([[-2 * total(between(row, each)) for each in theta] for row in range(len(references))])
     if not np.isfinite(curves).all():
         bad = theta[~np.isfinite(curves).all(axis=0)][0]
         raise ValueError(f"the likelihood is 0 or not a number at theta = {bad}; leave it out")
@@ -396,72 +192,6 @@ def effective_samples(log_weight: Array) -> float:
     log_weight = np.asarray(log_weight, np.float64)
     weight = np.exp(log_weight - np.max(log_weight))
     return float(np.sum(weight) ** 2 / np.sum(weight**2))
-
-
-# -- the classifier of `roc_test` ------------------------------------------------------------------
-
-
-def _features(
-    rng: np.random.Generator, numerator: np.ndarray, reference: np.ndarray, logs: Sequence[np.ndarray]
-) -> list[np.ndarray]:
-    """Features `(n, F)` of both samples: functions of x alone, chosen before any label is seen."""
-    both = np.concatenate([numerator, reference]).reshape(len(numerator) + len(reference), -1).astype(np.float64)
-    z = _tamed(both)
-    if z.shape[1] > MOST_COMPONENTS:
-        moments = np.stack([z.mean(axis=1), z.std(axis=1)], axis=1)
-        z = np.concatenate(
-            [moments, z @ rng.normal(size=(z.shape[1], MOST_COMPONENTS)) / math.sqrt(z.shape[1])], axis=1
-        )
-    log_ratio = np.clip(np.concatenate(logs), -50, 50)
-    z = _tamed(np.concatenate([z, log_ratio[:, None]], axis=1))
-    directions = rng.normal(size=(z.shape[1], NUM_RANDOM_FEATURES)) * np.sqrt(4 / z.shape[1])
-    waves = np.tanh(z @ directions + rng.normal(size=NUM_RANDOM_FEATURES))
-    features = np.concatenate([np.ones((len(z), 1)), z, z**2, waves], axis=1)
-    return [features[: len(numerator)], features[len(numerator) :]]
-
-
-def _tamed(values: np.ndarray) -> np.ndarray:
-    """Columns centred and scaled by quartiles, long tails drawn in."""
-    quartiles = np.asarray(np.quantile(values, np.array([0.25, 0.5, 0.75]), axis=0))
-    low, middle, high = quartiles[0], quartiles[1], quartiles[2]
-    spread = np.where(high > low, high - low, np.std(values, axis=0))
-    return np.arcsinh((values - middle) / np.where(spread > 0, spread, 1))
-
-
-def _logistic(numerator: np.ndarray, reference: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Coefficients `(F,)` that tell the numerator (label 1) from the weighted reference, by Newton's method.
-
-    Both sides weigh as much as the effective samples of the smaller; the prior of each coefficient is Normal(0, 1).
-    """
-    total = weight.sum()
-    size = min(len(numerator), total**2 / np.sum(weight**2))
-    mass = np.concatenate([np.full(len(numerator), size / len(numerator)), weight * (size / total)])
-    features, label = np.concatenate([numerator, reference]), np.repeat([1.0, 0.0], [len(numerator), len(reference)])
-    slope = np.zeros(features.shape[1])
-    for _ in range(8):
-        p = special.expit(features @ slope)
-        gradient = features.T @ (mass * (label - p)) - slope
-        curvature = (features * (mass * np.maximum(p * (1 - p), 1e-3))[:, None]).T @ features + np.eye(len(slope))
-        slope = slope + np.linalg.solve(curvature, gradient)
-    return slope
-
-
-def _weighted_auc(numerator: np.ndarray, reference: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """P(score of a numerator > score of a weighted reference), ties half, and its standard error.
-
-    The error is that of two independent means (DeLong et al. 1988), the second with weights that are normalised.
-    """
-    share = weight / weight.sum()
-    order = np.argsort(reference)
-    cumulative = np.concatenate([[0.0], np.cumsum(share[order])])
-    below = [cumulative[np.searchsorted(reference[order], numerator, side)] for side in ("left", "right")]
-    of_numerator = (below[0] + below[1]) / 2
-    ordered = np.sort(numerator)
-    above = [1 - np.searchsorted(ordered, reference, side) / len(ordered) for side in ("left", "right")]
-    of_reference = (above[0] + above[1]) / 2
-    auc = float(np.mean(of_numerator))
-    variance = np.var(of_numerator, ddof=1) / len(numerator) + np.sum((share * (of_reference - auc)) ** 2)
-    return auc, float(max(math.sqrt(variance), 1e-12))
 
 
 # -- checks of what comes in, and small parts ------------------------------------------------------
@@ -517,31 +247,23 @@ def _check_level(level: float) -> None:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
 
 
-def _between(ratio_between: RatioBetween | Sequence[AbstractRatio], num_references: int):
-    """`(row, theta_ref, theta (K, dim), x) -> sum of log r (K,)`, float64."""
+def _between(
+    ratio_between: RatioBetween | Sequence[AbstractRatio], references: np.ndarray, x: jax.Array
+) -> Callable[[int, np.ndarray], Array]:
+    """`(row of references, theta (dim,)) -> log r (n,)`."""
     if callable(ratio_between):
-        total = lambda row, reference, each, x: ratio_between(each, reference, x)
-    elif len(ratio_between) == num_references:
-        total = lambda row, reference, each, x: _evaluate(ratio_between[row], each, x)
-    else:
-        raise ValueError(f"expected an estimate for each of {num_references} references, got {len(ratio_between)}")
-    add = lambda values: float(np.sum(np.asarray(values, np.float64)))
-    return lambda row, reference, theta, x: np.array([add(total(row, reference, each, x)) for each in theta])
+        return lambda row, theta: ratio_between(theta, references[row], x)
+    if len(ratio_between) != len(references):
+        raise ValueError(f"expected an estimate for each of {len(references)} references, got {len(ratio_between)}")
+    return lambda row, theta: _evaluate(ratio_between[row], theta, x)
 
 
-def _joined_bins(predicted: np.ndarray, bins: int) -> np.ndarray:
+def _bins(predicted: np.ndarray, most: int) -> np.ndarray:
     """The bin `(n,)` of each prediction."""
-    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, bins + 1)[1:-1]))
+    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, most + 1)[1:-1]))
     place = np.searchsorted(edges, predicted, side="left")
     variance = np.bincount(place, predicted * (1 - predicted), minlength=len(edges) + 1)
-    label, held = np.zeros(len(variance), int), 0.0
-    for number in range(1, len(variance)):
-        held += variance[number - 1]
-        label[number] = label[number - 1] + (held >= FEWEST_PER_BIN)
-        held = 0.0 if held >= FEWEST_PER_BIN else held
-    if held + variance[-1] < FEWEST_PER_BIN and label[-1] > 0:
-        label[label == label[-1]] -= 1
-    return np.unique(label[place], return_inverse=True)[1]
+    return np.unique(joined(variance, FEWEST_PER_BIN)[place], return_inverse=True)[1]
 
 
 def _chi_square(excess: np.ndarray, variance: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
@@ -564,24 +286,3 @@ def _wilson(ones: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray
     share, spread = ones / count, np.sqrt(ones * (count - ones) / count + 0.25) / (count + 1)
     centre = (share * count + 0.5) / (count + 1)
     return centre - spread, centre + spread
-
-
-def _z(difference: float, error: float) -> float:
-    if error > 0:
-        return difference / error
-    return 0.0 if abs(difference) < 1e-6 else math.copysign(math.inf, difference)
-
-
-def _too_few(effective: float, count: int) -> str:
-    return (
-        f"Nothing can be told: the weights of {count} draws from the reference amount to {effective:.1f} samples, and "
-        f"{FEWEST_EFFECTIVE:.0f} are needed. Use more draws, or a theta closer to the reference."
-    )
-
-
-def _as_dict(record: Any) -> dict[str, Any]:
-    """Fields, statistic, p_value, passed and message, as plain numbers, lists and strings."""
-    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    derived = {name: getattr(record, name) for name in ("statistic", "p_value", "passed", "message")}
-    plain = lambda value: value.tolist() if isinstance(value, np.ndarray) else value
-    return {name: plain(value) for name, value in {**fields, **derived}.items()}

@@ -62,7 +62,9 @@ class Training:
         schedule = optax.warmup_cosine_decay_schedule(
             self.learning_rate / 20, self.learning_rate, warmup, max(self.num_steps, warmup + 1)
         )
-        return optax.chain(optax.clip_by_global_norm(self.clip_norm), optax.adamw(schedule, weight_decay=self.weight_decay))
+        return optax.chain(
+            optax.clip_by_global_norm(self.clip_norm), optax.adamw(schedule, weight_decay=self.weight_decay)
+        )
 
 
 class _State(NamedTuple):

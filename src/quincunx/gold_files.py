@@ -9,6 +9,7 @@ log p(x, z | reference), and label 1 is the numerator; MadMiner and carl have th
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -101,7 +102,7 @@ def read_gold(
         fields["drawn_at"] = _drawn_at(table, theta, label, fields)
     if not isinstance(reference, PairReference):
         fields.pop("theta_reference", None)
-    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in fields.items()}
+    arrays: Any = {name: jnp.asarray(value, jnp.float32) for name, value in fields.items()}
     return Simulations(
         jnp.asarray(theta, jnp.float32), jnp.asarray(x, jnp.float32)[:, None], simulator, reference=reference, **arrays
     )

@@ -78,8 +78,8 @@ class GoldQuality:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the advice as plain Python, fit for JSON; NaN becomes None."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**{name: _plain(value) for name, value in fields.items()}, "advice": self.advice}
+        fields = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {**fields, "columns": [*self.columns], "advice": self.advice}
 
     def table(self) -> str:
         """One line for each theta and parameter, as plain text."""

@@ -24,7 +24,7 @@ from .prior import nearest
 from .progress import AbstractProgress, RichProgress
 from .simulate import simulate
 from .simulations import Simulations
-from .simulator import AbstractSimulator, AbstractJaxSimulator
+from .simulator import AbstractJaxSimulator, AbstractSimulator
 
 METHODS = ("alfi",)
 TRAIN_STREAM = 0x54524149

@@ -22,14 +22,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import truncated
 
-from ._types import Array, Failure, Key
+from ._types import Array
 from ._version import version
 from .prior import Prior
 from .references import reference_of, resolve
@@ -46,7 +45,11 @@ _CLASSES = {
     "methods.ratio": ["RatioEstimator", "Scales"],
     "methods.density": ["DensityEstimator", "Standard"],
     "methods.score": ["ScoreEstimator", "ScoreScales", "LocalRatio"],
+    "methods.bins": ["Bins"],
+    "methods.grid": ["ThetaGrid"],
+    "methods.smoothing": ["Setting"],
     "methods.histogram": ["*"],
+    "calibration": ["CalibratedRatio", "Knots"],
     "mine": ["PointReference", "PairReference", "MarginalReference"],
     "nets.encoder": ["*"],
     "nets.flows": ["Flow"],

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._types import Array, Failure, Key
+from ._types import Array, Key
 from .mined import AbstractMinedSimulator, Gold
 from .nets.frozen import AbstractFrozen
 from .prior import Prior
@@ -144,7 +144,7 @@ class MarginalReference(AbstractReference):
 
 def mine(
     key: Key,
-    simulator: AbstractMinedSimulator,
+    simulator: AbstractSimulator,
     *,
     num_simulations: int,
     theta: Array | None = None,
@@ -175,6 +175,11 @@ def mine(
     ValueError: fewer than 2 simulations, a theta of the wrong shape or outside the prior's support.
     SimulationError: more than half of the rows failed.
     """
+    if not isinstance(simulator, AbstractMinedSimulator):
+        raise TypeError(
+            f"the simulator {simulator.name!r} is a black box and gives no gold; write it as a NumPyro model "
+            "(@qx.program) or with its joint log-probability (@qx.mined_simulator), or use simulate() or contrast()"
+        )
     theta = _checked(simulator, num_simulations, theta)
     prior, (pool_key, plan_key, run_key) = simulator.prior, jax.random.split(key, 3)
     if reference is None:
@@ -208,7 +213,7 @@ def contrast(
 
     It runs any simulator. Parameters, returns and errors are those of `mine`.
     """
-    theta = _checked_theta(simulator, num_simulations, theta)
+    theta = _checked(simulator, num_simulations, theta)
     prior, (pool_key, plan_key, run_key) = simulator.prior, jax.random.split(key, 3)
     ready = reference.prepare(pool_key, prior, theta)
     plan = ready.plan(plan_key, prior, theta, num_simulations)
@@ -225,15 +230,6 @@ def contrast(
 
 
 def _checked(simulator: AbstractSimulator, num_simulations: int, theta: Array | None) -> np.ndarray | None:
-    if not isinstance(simulator, AbstractMinedSimulator):
-        raise TypeError(
-            f"the simulator {simulator.name!r} is a black box and gives no gold; write it as a NumPyro model "
-            "(@qx.program) or with its joint log-probability (@qx.mined_simulator), or use simulate() or contrast()"
-        )
-    return _checked_theta(simulator, num_simulations, theta)
-
-
-def _checked_theta(simulator: AbstractSimulator, num_simulations: int, theta: Array | None) -> np.ndarray | None:
     if num_simulations < 2:
         raise ValueError(f"num_simulations must be at least 2, got {num_simulations}")
     if theta is None:
@@ -262,11 +258,12 @@ def _run(
             others = alternatives[rows] if per_row else alternatives
             part = simulator.mine(jax.random.fold_in(key, chunk), theta[rows], others)
             parts.append([part.x[:kept], part.log_prob[:kept], part.score[:kept]])
-            failures += [f.__class__(start + f.row, f.theta, f.reason) for f in part.failures if f.row < kept]
+            failures += [dataclasses.replace(f, row=start + f.row) for f in part.failures if f.row < kept]
             progress.advance(kept, f"{len(failures)} failed" if failures else "")
     finally:
         progress.finish()
-    return Gold(*(np.concatenate(column) for column in zip(*parts, strict=True)), tuple(failures))
+    x, log_prob, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Gold(x, log_prob, score, tuple(failures))
 
 
 def _record(

@@ -164,9 +164,7 @@ def mark_failures(prior: Prior, theta: np.ndarray, x: np.ndarray, reasons: Mappi
 
 def check_prior(prior: object) -> None:
     if not isinstance(prior, Prior):
-        raise TypeError(
-            f"expected a Prior, got {type(prior).__name__}; write qx.Prior(name=distribution, ...)"
-        )
+        raise TypeError(f"expected a Prior, got {type(prior).__name__}; write qx.Prior(name=distribution, ...)")
 
 
 class NamedSimulator(AbstractSimulator):

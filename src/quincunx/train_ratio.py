@@ -13,7 +13,8 @@ from .fit import Training, fit
 from .infer import failure_warnings
 from .methods import density, ratio, score
 from .methods.gold import NEEDS, require
-from .methods.histogram import HistogramRatio, ProjectedHistogramRatio, theta_grid
+from .methods.grid import theta_grid
+from .methods.histogram import HistogramRatio, ProjectedHistogramRatio
 from .mine import AbstractReference, MarginalReference, contrast, mine
 from .mined import AbstractMinedSimulator
 from .prior import Prior, nearest
@@ -133,9 +134,10 @@ class _Job:
             return contrast(self.stream(0), simulator, reference=reference, **options)
         if not isinstance(simulator, AbstractMinedSimulator):
             free = [name for name, needs in NEEDS.items() if set(needs) <= {"label"}]
+            gold = " and ".join(name for name in NEEDS[self.method] if name != "label")
             raise TypeError(
-                f"{self.method} needs {' and '.join(n for n in NEEDS[self.method] if n != 'label')}, and the simulator {simulator.name!r} is a "
-                f"black box. Methods that work with it: {', '.join(free)}. Or write it as a NumPyro model "
+                f"{self.method} needs {gold}, and the simulator {simulator.name!r} is a black box. Methods "
+                f"that work with it: {', '.join(free)}. Or write it as a NumPyro model "
                 "(@qx.program), or give its joint log-probability (@qx.mined_simulator)"
             )
         return mine(self.stream(0), simulator, reference=reference, **options)

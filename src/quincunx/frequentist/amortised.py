@@ -16,10 +16,10 @@ from scipy import special
 from scipy.optimize import linprog
 
 from .._types import Array, Key
-from .likelihood import Rate, column_indices, starting_points, support_box
 from ..prior import Prior
 from ..ratio import AbstractRatio
 from ..simulator import AbstractSimulator
+from .likelihood import Rate, column_indices, starting_points, support_box
 from .statistic import TIE, Sided, check_level, check_sided
 from .toys import check_experiment, toy_statistics
 

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from .._types import Array, Key
-from .likelihood import Rate, column_indices
 from ..prior import Prior
 from ..ratio import AbstractRatio
 from ..simulator import AbstractSimulator
+from .likelihood import Rate, column_indices
 from .statistic import TIE, Critical, Sided, check_level, check_sided, critical_at, wilks_critical
 from .toys import check_experiment, toy_statistics
 

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .climb import CHUNK, best_starts, map_batches, maximise
-from .region_grid import intervals, margin
 from .._types import Array, Key
+from ..ratio import AbstractRatio
+from ..simulator import AbstractSimulator
+from .climb import CHUNK, best_starts, map_batches, maximise
 from .likelihood import Box, LikelihoodRatio, Rate, column_indices, starting_points, support_box
 from .maximum import check_grid
-from ..ratio import AbstractRatio
 from .region import confidence_region
-from ..simulator import AbstractSimulator
+from .region_grid import intervals, margin
 from .statistic import Critical, Sided, check_level, check_sided, critical_at, statistic, wilks_critical
 from .toys import NUM_CANDIDATES, NUM_STARTS, NUM_STEPS, asimov, check_experiment, check_finite, draw_toys
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .climb import CHUNK, NUM_STEPS, TOLERANCE, best_starts, map_batches, maximise
 from .._types import Array
-from .likelihood import LikelihoodRatio, check_inside, column_indices, starting_points, support_box
 from ..prior import Prior
+from .climb import CHUNK, NUM_STEPS, TOLERANCE, best_starts, map_batches, maximise
+from .likelihood import LikelihoodRatio, check_inside, column_indices, starting_points, support_box
 
 NUM_CANDIDATES = 64  # points among which the starts are chosen
 NUM_STARTS = 8

@@ -13,10 +13,10 @@ import numpy as np
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
 from .._types import Array, Key
-from .likelihood import Rate, column_indices
 from ..prior import Prior
 from ..ratio import AbstractRatio
 from ..simulator import AbstractSimulator
+from .likelihood import Rate, column_indices
 from .statistic import TIE, Sided, check_level, check_sided
 from .toys import check_experiment, toy_statistics
 

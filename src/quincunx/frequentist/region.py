@@ -9,13 +9,13 @@ import numpy as np
 from contourpy import FillType, LineType, contour_generator
 from scipy.interpolate import RegularGridInterpolator
 
-from .region_grid import FAR, evaluate, intervals, margin, zoom
 from .._types import Array
+from ..prior import Prior, nearest
 from .amortised import AmortisedCritical
 from .likelihood import LikelihoodRatio, column_indices
 from .maximum import Fit, check_grid, maximum_likelihood
 from .neyman import NeymanConstruction
-from ..prior import Prior, nearest
+from .region_grid import FAR, evaluate, intervals, margin, zoom
 from .statistic import Critical, Sided, check_level, check_sided
 
 if TYPE_CHECKING:

@@ -88,7 +88,7 @@ def zoom(
 def _windows(axes: tuple[np.ndarray, ...], inside: np.ndarray, best: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """For each axis the part that is wanted next, `(2, d)`, given which points of the grid are inside."""
     others = [tuple(set(range(len(axes))) - {j}) for j in range(len(axes))]
-    parts = [_window(axis, inside.any(axis=others[j]), best[j], ends[:, j]) for j, axis in enumerate(axes)]
+    parts = [_window(axis, np.asarray(inside.any(axis=others[j])), best[j], ends[:, j]) for j, axis in enumerate(axes)]
     return np.stack(parts, axis=1)
 
 

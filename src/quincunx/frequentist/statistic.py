@@ -14,9 +14,9 @@ import numpy as np
 from scipy import stats
 
 from .._types import Array
+from ..prior import Prior, nearest
 from .likelihood import LikelihoodRatio, check_inside, column_indices
 from .maximum import Fit, conditional
-from ..prior import Prior, nearest
 
 Sided = Literal["two", "upper", "lower"]
 Critical = float | Array | Callable[[np.ndarray], Array]  # a number, one per theta, or a function of theta (G, dim)

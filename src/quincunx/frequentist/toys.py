@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .climb import CHUNK, best_starts, map_batches, maximise
 from .._types import Array, Key
+from ..ratio import AbstractRatio
+from ..simulate import SimulationError
+from ..simulator import AbstractSimulator
+from .climb import CHUNK, best_starts, map_batches, maximise
 from .likelihood import (
     Box,
     LikelihoodRatio,
@@ -20,9 +23,6 @@ from .likelihood import (
     starting_points,
     support_box,
 )
-from ..ratio import AbstractRatio
-from ..simulate import SimulationError
-from ..simulator import AbstractSimulator
 from .statistic import Sided, check_rows, statistic
 
 NUM_CANDIDATES, NUM_STARTS, NUM_STEPS = 32, 2, 30

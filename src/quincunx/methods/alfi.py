@@ -39,7 +39,7 @@ from ..losses import AbstractLoss, Batch
 from ..progress import AbstractProgress
 from ..simulate import simulate
 from ..simulations import Simulations
-from ..simulator import AbstractSimulator, AbstractJaxSimulator
+from ..simulator import AbstractJaxSimulator, AbstractSimulator
 from ..space import Gaussian
 from .machine import AbstractReference, LiveReference, Progressing, RecurrentMachine, Seen
 

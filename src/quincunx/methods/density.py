@@ -152,9 +152,9 @@ class DensityLoss(AbstractLoss):
 
 def NDE(*, batch_size: int = 128) -> DensityLoss:
     """Maximum likelihood of a conditional flow. Needs no gold."""
-    return DensityLoss("nde", 0.0, batch_size)
+    return DensityLoss(method="nde", batch_size=batch_size)
 
 
 def SCANDAL(*, alpha: float = 1.0, batch_size: int = 128) -> DensityLoss:
     """NDE with the score part. Needs the joint score."""
-    return DensityLoss("scandal", alpha, batch_size)
+    return DensityLoss(method="scandal", alpha=alpha, batch_size=batch_size)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import jax
+
 from ..losses import Batch
 from ..prior import nearest
 from ..simulations import Simulations
@@ -46,3 +48,11 @@ def possible(sims: Simulations) -> list[str]:
     """The methods that these simulations have all the gold for."""
     have = {name for name in ("label", "log_ratio", "score") if getattr(sims, name) is not None}
     return [method for method, needs in NEEDS.items() if have >= set(needs)]
+
+
+def column(sims: Simulations, name: str) -> jax.Array:
+    """A column that `require` has found to be there."""
+    value = getattr(sims, name)
+    if value is None:
+        raise ValueError(f"{name} is missing; the loss's `check` says which methods would work")
+    return value

@@ -20,7 +20,7 @@ from ..nets.novelty import Novelty
 from ..observations import as_observations
 from ..posterior import Proposal
 from ..simulations import Simulations
-from ..simulator import AbstractSimulator, AbstractJaxSimulator
+from ..simulator import AbstractJaxSimulator, AbstractSimulator
 from ..space import Gaussian, Space
 
 LOG_SCALES = (-9.0, 2.0)  # proposals neither collapse to a point nor spread far beyond the prior

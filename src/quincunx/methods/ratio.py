@@ -43,7 +43,7 @@ from ..prior import Prior
 from ..ratio import AbstractRatio
 from ..simulations import Simulations
 from ..simulator import AbstractSimulator
-from .gold import require
+from .gold import column, require
 
 WIDTHS = (100, 100, 100)
 NUM_MEMBERS = 1
@@ -203,25 +203,25 @@ def rms_score(sims: Simulations) -> jax.Array:
 
 def cross_entropy(log_ratio: jax.Array, sims: Simulations) -> jax.Array:
     """`(K, n)`: of sigmoid(log_ratio) with the label."""
-    return _binary_cross_entropy(log_ratio, _column(sims.label))
+    return _binary_cross_entropy(log_ratio, column(sims, "label"))
 
 
 def augmented_cross_entropy(log_ratio: jax.Array, sims: Simulations) -> jax.Array:
     """`(K, n)`: of sigmoid(log_ratio) with the soft label r_xz / (1 + r_xz)."""
-    return _binary_cross_entropy(log_ratio, jax.nn.sigmoid(_column(sims.log_ratio)))
+    return _binary_cross_entropy(log_ratio, jax.nn.sigmoid(column(sims, "log_ratio")))
 
 
 def ratio_squared_error(log_ratio: jax.Array, sims: Simulations) -> jax.Array:
     """`(K, n)`: of the ratio where x is from the reference, of its inverse where x is from the numerator."""
-    sign = 1 - 2 * _column(sims.label)
-    joint = jnp.clip(_column(sims.log_ratio), -MOST_LOG_RATIO, MOST_LOG_RATIO)
+    sign = 1 - 2 * column(sims, "label")
+    joint = jnp.clip(column(sims, "log_ratio"), -MOST_LOG_RATIO, MOST_LOG_RATIO)
     clipped = jnp.clip(log_ratio, -MOST_LOG_RATIO, MOST_LOG_RATIO)
     return jnp.square(jnp.exp(sign * clipped) - jnp.exp(sign * joint))
 
 
 def score_squared_error(gradient: jax.Array, sims: Simulations, scale: jax.Array) -> jax.Array:
     """`(K, n)`: |gradient - t_xz|^2 / E|t_xz|^2, each parameter in its own units, mean over the parameters."""
-    return jnp.mean(jnp.square((gradient - _column(sims.score)) / scale), axis=-1)
+    return jnp.mean(jnp.square((gradient - column(sims, "score")) / scale), axis=-1)
 
 
 def gradient_of(log_ratio: Callable[[jax.Array], jax.Array], theta: jax.Array) -> jax.Array:
@@ -233,12 +233,6 @@ def gradient_of(log_ratio: Callable[[jax.Array], jax.Array], theta: jax.Array) -
 
 def _binary_cross_entropy(logit: jax.Array, label: jax.Array) -> jax.Array:
     return jax.nn.softplus(logit) - label * logit
-
-
-def _column(value: jax.Array | None) -> jax.Array:
-    if value is None:
-        raise ValueError("a column of gold is missing; call the loss's check first")
-    return value
 
 
 @runtime_checkable
@@ -297,7 +291,7 @@ class RatioLoss(AbstractLoss):
         if self.alpha == 0:
             return total
         if batch.theta_reference is not None:  # the hypothesis that x was not drawn from
-            other = jnp.where(_column(batch.label)[:, None] == 1, batch.theta_reference, batch.theta)
+            other = jnp.where(column(batch, "label")[:, None] == 1, batch.theta_reference, batch.theta)
         gradient = gradient_of(lambda theta: net.contrast(theta, other, x), batch.source)
         return total + self.alpha * jnp.mean(score_squared_error(gradient, batch, net.score_scale))
 
@@ -318,7 +312,7 @@ def repaired(key: Key, batch: Simulations) -> Simulations:
     theta = jax.random.permutation(key, batch.theta)
     return dataclasses.replace(
         batch,
-        theta=jnp.where(_column(batch.label)[:, None] == 1, batch.theta, theta),
+        theta=jnp.where(column(batch, "label")[:, None] == 1, batch.theta, theta),
         log_ratio=None,
         drawn_at=batch.source,
     )
@@ -326,34 +320,34 @@ def repaired(key: Key, batch: Simulations) -> Simulations:
 
 def CARL(*, batch_size: int = 128) -> RatioLoss:
     """Cross entropy of the label. Needs no gold."""
-    return RatioLoss("carl", cross_entropy, 0.0, batch_size)
+    return RatioLoss(method="carl", value=cross_entropy, batch_size=batch_size)
 
 
 def NRE(*, batch_size: int = 128) -> RatioLoss:
     """The likelihood-to-evidence ratio (AALR): cross entropy against the marginal. Needs no gold."""
-    return RatioLoss("nre", cross_entropy, 0.0, batch_size)
+    return RatioLoss(method="nre", value=cross_entropy, batch_size=batch_size)
 
 
 def ROLR(*, batch_size: int = 128) -> RatioLoss:
     """Squared error of the ratio. Needs the joint ratio."""
-    return RatioLoss("rolr", ratio_squared_error, 0.0, batch_size)
+    return RatioLoss(method="rolr", value=ratio_squared_error, batch_size=batch_size)
 
 
 def CASCAL(*, alpha: float = 1.0, batch_size: int = 128) -> RatioLoss:
     """CARL with the score part. Needs the joint score."""
-    return RatioLoss("cascal", cross_entropy, alpha, batch_size)
+    return RatioLoss(method="cascal", value=cross_entropy, alpha=alpha, batch_size=batch_size)
 
 
 def RASCAL(*, alpha: float = 1.0, batch_size: int = 128) -> RatioLoss:
     """ROLR with the score part. Needs the joint ratio and score."""
-    return RatioLoss("rascal", ratio_squared_error, alpha, batch_size)
+    return RatioLoss(method="rascal", value=ratio_squared_error, alpha=alpha, batch_size=batch_size)
 
 
 def ALICE(*, batch_size: int = 128) -> RatioLoss:
     """Augmented cross entropy. Needs the joint ratio."""
-    return RatioLoss("alice", augmented_cross_entropy, 0.0, batch_size)
+    return RatioLoss(method="alice", value=augmented_cross_entropy, batch_size=batch_size)
 
 
 def ALICES(*, alpha: float = 1.0, batch_size: int = 128) -> RatioLoss:
     """ALICE with the score part. Needs the joint ratio and score."""
-    return RatioLoss("alices", augmented_cross_entropy, alpha, batch_size)
+    return RatioLoss(method="alices", value=augmented_cross_entropy, alpha=alpha, batch_size=batch_size)

@@ -4,8 +4,8 @@ A network t(x) minimises |t(x) - t_xz|^2 over x drawn at theta_ref. Its optimum 
 is a sufficient statistic: the best compression to one number per parameter (Brehmer, Cranmer, Louppe, Pavez 2018,
 arXiv:1805.00013 and 1805.00020). A likelihood ratio comes from it in one of three ways:
 
-- `local_ratio`: the exponential model p(x | theta) = p(x | theta_ref) exp(t(x) . (theta - theta_ref)) / Z(theta), whose Z
-  is a mean over simulations at theta_ref. No more simulations, right only near theta_ref.
+- `local_ratio`: the exponential model p(x | theta) = p(x | theta_ref) exp(t(x) . (theta - theta_ref)) / Z(theta), whose
+  Z is a mean over simulations at theta_ref. No more simulations, right only near theta_ref.
 - SALLY: `HistogramRatio` with the score as its summary, filled with simulations at a grid of thetas.
 - SALLINO: `ProjectedHistogramRatio`, the same in the one dimension t(x) . (theta - theta_ref).
 """
@@ -24,7 +24,7 @@ from ..prior import Prior
 from ..ratio import AbstractRatio
 from ..simulations import Simulations
 from ..simulator import AbstractSimulator
-from .gold import require
+from .gold import column, require
 from .ratio import NUM_MEMBERS, WIDTHS, rms_score
 
 MOST_REFERENCE_SCORES = 20_000
@@ -123,7 +123,7 @@ class ScoreLoss(AbstractLoss):
         require("sally", batch)
 
     def __call__(self, net: ScoreEstimator, batch: Simulations, key: Key) -> jax.Array:
-        error = (net.members(batch.x[:, 0]) - batch.score) / net.scales.rms
+        error = (net.members(batch.x[:, 0]) - column(batch, "score")) / net.scales.rms
         return jnp.mean(jnp.square(error))
 
 

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import paramax
 from flowjax.bijections import RationalQuadraticSpline
 from flowjax.distributions import StandardNormal

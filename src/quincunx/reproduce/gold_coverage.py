@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..frequentist.coverage import coverage_map
 from ..fit import Training
+from ..frequentist.coverage import coverage_map
+from ..frequentist.neyman import critical_values
 from ..mine import AbstractReference, MarginalReference, PointReference
 from ..mined import AbstractMinedSimulator
-from ..frequentist.neyman import critical_values
 from ..simulator import AbstractSimulator
 from ..simulators import eft, galton, weinberg
 from ..train_ratio import train_ratio
@@ -60,7 +60,7 @@ def run(say, num_toys: int = NUM_TOYS, num_calibration_toys: int = NUM_CALIBRATI
         training = Training(num_steps=6000)
         ratio = train_ratio(
             key, case.simulator, method=case.method, reference=case.reference, num_simulations=100_000,
-            training=training,
+            training=training, estimator_options={"widths": (50, 50)},
         ).value  # fmt: skip
         rate = case.simulator.rate if isinstance(case.simulator, AbstractMinedSimulator) else None
         size: dict[str, Any] = (

@@ -25,8 +25,7 @@ METHODS = (
 STANDARD_MODEL = jnp.zeros(2)
 NUM_SEEDS = 3
 BATCHES = {1_000_000: 512, 100_000: 256}  # 128 for fewer
-STEPS = {1_000_000: 15_000}  # 6,000 for fewer
-FLOW_STEPS = {1_000_000: 6000}  # 4,000 for fewer: a step of a flow costs four of a ratio's network
+STEPS = {1_000_000: 10_000, 100_000: 6000}  # 4,000 for fewer
 
 # Prior-averaged error on the lecture's example 1 at 1e7 events: WBF h -> 4l, 42 observables, joint ratios and scores
 # that hold almost no latent noise (notebooks of Brehmer, Cranmer, Louppe, Pavez). Another problem: the order, not the
@@ -62,9 +61,7 @@ class Judge:
 def train(method: str, num_simulations: int, seed: int) -> AbstractRatio:
     """One estimator from `num_simulations` simulations in all."""
     key = jax.random.fold_in(jax.random.key(seed), num_simulations)
-    steps = (FLOW_STEPS if method in DENSITY_LOSSES else STEPS).get(num_simulations)
-    steps = steps or (4000 if method in DENSITY_LOSSES else 6000)
-    training = Training(num_steps=steps, weight_decay=1000 / num_simulations)
+    training = Training(num_steps=STEPS.get(num_simulations, 4000), weight_decay=1000 / num_simulations)
     options: dict[str, Any] = {"reference": PointReference(STANDARD_MODEL), "theta_reference": STANDARD_MODEL}
     if method != "histogram":
         options["loss_options"] = {"batch_size": BATCHES.get(num_simulations, 128)}

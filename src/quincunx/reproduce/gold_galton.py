@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from ..fit import Training, fit
 from ..methods import density, ratio, score
-from ..methods.histogram import ProjectedHistogramRatio, theta_grid
+from ..methods.grid import theta_grid
+from ..methods.histogram import ProjectedHistogramRatio
 from ..mine import AbstractReference, MarginalReference, PointReference, mine
 from ..mined import MinedSimulator
 from ..ratio import AbstractRatio
@@ -112,7 +113,7 @@ def run(say, sizes: Sequence[int] = SIZES, num_seeds: int = NUM_SEEDS) -> dict[s
 
 
 def stress(say, num_seeds: int = 3) -> dict[str, Any]:
-    """200 rows, and a pair whose laws hardly overlap: joint ratios to a point are wild, to the marginal they are not."""
+    """200 rows and a distant pair: joint ratios to a point are wild, to the marginal they are not."""
     board = galton_board(STRESS_ROWS, num_nails=STRESS_NAILS)
     point = PointReference([STRESS_PAIR[1]])
     references = {"point": point, "point, plain": point, "marginal": MarginalReference()}
