@@ -163,7 +163,9 @@ def limits(
     model: Annotated[Path, typer.Option("--model", metavar="MODEL_DIR", help="A likelihood ratio, from train.")],
     data: Annotated[Path, typer.Option("--data", metavar="X.csv", help="One observation per row.")],
     level: Annotated[float, typer.Option("--level", help="Confidence level.")] = 0.95,
-    neyman: Annotated[bool, typer.Option("--neyman", help="Critical values from toys instead of Wilks.")] = False,
+    neyman: Annotated[
+        bool, typer.Option("--neyman", help="Critical values from toys instead of Wilks; takes minutes.")
+    ] = False,
     toys: Annotated[int, typer.Option("--toys", min=100, help="Toys at each hypothesis, with --neyman.")] = 1000,
     use_rate: Annotated[
         bool, typer.Option("--rate/--no-rate", help="Use the number of observations, where the simulator has a rate.")
@@ -187,6 +189,7 @@ def limits(
         import jax
 
         from .frequentist.statistic import check_level
+        from .progress import RichProgress
 
         check_level(level)
         found = _ratio(model)
@@ -194,7 +197,14 @@ def limits(
         names = found.prior.columns
         groups = [(name,) for name in names] + ([names] if len(names) == 2 else [])
         key = jax.random.key(defaults.SEED if seed is None else seed)
-        regions = [_region(key, likelihood, group, level, toys if neyman else 0) for group in groups]
+        progress, regions = RichProgress(), []
+        progress.start("toys" if neyman else "regions", len(groups))
+        try:
+            for group in groups:
+                regions.append(_region(key, likelihood, group, level, toys if neyman else 0))
+                progress.advance(1, " and ".join(group))
+        finally:
+            progress.finish()
         report = {
             "model": str(model),
             "data": str(data),
@@ -265,7 +275,7 @@ def _hypotheses(likelihood: "LikelihoodRatio", rough: "ConfidenceRegion") -> Any
     from .frequentist.maximum import profile_likelihood
 
     box = support_box(likelihood.prior)
-    count, axes = (15 if len(rough.names) == 1 else 7), []
+    count, axes = (15 if len(rough.names) == 1 else 5), []
     for i, column in enumerate(column_indices(likelihood.prior, rough.names)):
         others = tuple(k for k in range(rough.q.ndim) if k != i)
         kept = rough.axes[i][(rough.margin <= 0).any(axis=others)]
