@@ -86,44 +86,42 @@ def run(
     return {"nothing": judge.nothing, "errors": errors}
 
 
-def worth(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """How many simulations CARL needs for the error of each method, by method and size, per simulation of its own.
+def worth(results: Mapping[str, Any]) -> dict[str, list[float]]:
+    """How many simulations CARL needs for the error of each method at each size, per simulation of the method's own.
 
-    On CARL's curve, straight between its points in the logarithms; infinite where no size tried was enough.
+    On CARL's curve, straight between its points in the logarithms. Infinite where CARL's largest size is not enough; 0
+    where its smallest is too good.
     """
-    medians = {
-        method: (np.array([int(size) for size in by_size]), np.array([np.median(v) for v in by_size.values()]))
+    sizes = np.array([float(size) for size in results["errors"]["carl"]])
+    medians = {method: np.median(list(by_size.values()), axis=1) for method, by_size in _errors(results).items()}
+    curve = np.minimum.accumulate(medians["carl"])
+    needed = {
+        method: np.exp(np.interp(-np.log(errors), -np.log(curve), np.log(sizes), left=-np.inf, right=np.inf))
+        for method, errors in medians.items()
+    }
+    return {method: (numbers / sizes).tolist() for method, numbers in needed.items()}
+
+
+def _errors(results: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """With one number a cell: medians over however many seeds there were."""
+    return {
+        method: {size: [float(np.median(values))] for size, values in by_size.items()}
         for method, by_size in results["errors"].items()
     }
-    sizes, carl = medians["carl"]
-    best = np.minimum.accumulate(carl)
-    table: dict[str, dict[str, float]] = {}
-    for method, (own, values) in medians.items():
-        needed = [
-            np.inf if value < best[-1]
-            else float(np.exp(np.interp(-np.log(value), -np.log(best), np.log(sizes))))
-            for value in values
-        ]  # fmt: skip
-        table[method] = {str(n): need / n for n, need in zip(own, needed, strict=True)}
-    return table
 
 
 def tables(results: Mapping[str, Any]) -> str:
     """The numbers as Markdown."""
-    sizes, factor = list(next(iter(results["errors"].values()))), worth(results)
-    top = int(sizes[-1])
-    show = lambda size, value: f"> {top / int(size):.3g}" if np.isinf(value) else f"{value:.3g}"
-    heads = [f"{int(size):.0e}" for size in sizes]
-    lines = [
-        "| method | " + " | ".join(f"error at {head}" for head in heads) + " | "
-        + " | ".join(f"CARL's, at {head}" for head in heads[:-1]) + " |",
-        "|---" * (2 * len(sizes)) + "|",
-    ]  # fmt: skip
-    for method, by_size in results["errors"].items():
-        errors = " | ".join(f"{np.median(values):.5f}" for values in by_size.values())
-        lines.append(
-            f"| {method} | {errors} | " + " | ".join(show(size, factor[method][size]) for size in sizes[:-1]) + " |"
-        )
+    factors, sizes = worth(results), [float(size) for size in results["errors"]["carl"]]
+    heads = [f"1e{round(np.log10(size))}" for size in sizes]
+    columns = [f"error at {head}" for head in heads] + [f"CARL's, at {head}" for head in heads[:-1]]
+    lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for method, by_size in _errors(results).items():
+        cells = [f"{value:.5f}" for (value,) in by_size.values()]
+        for size, factor in zip(sizes[:-1], factors[method], strict=False):
+            far = f"> {sizes[-1] / size:.3g}" if np.isinf(factor) else f"< {sizes[0] / size:.3g}"
+            cells.append(f"{factor:.3g}" if 0 < factor < np.inf else far)
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
 
@@ -131,8 +129,9 @@ def figure(results: Mapping[str, Any], path: Path) -> None:
     """Error against size."""
     drawing = Figure(figsize=(8, 5), layout="constrained")
     axes = drawing.subplots()
-    for method, by_size in results["errors"].items():
-        axes.plot([int(size) for size in by_size], [np.median(v) for v in by_size.values()], marker="o", label=method)
+    for index, (method, by_size) in enumerate(results["errors"].items()):
+        sizes, values = [int(size) for size in by_size], [np.median(v) for v in by_size.values()]
+        axes.plot(sizes, values, "o--" if index > 9 else "o-", color=f"C{index}", label=method)
     axes.axhline(results["nothing"], color="gray", ls=":", label="predicting r = 1")
     axes.set(
         xscale="log", yscale="log", xlabel="simulations", ylabel="mean squared error of log r, prior average",
