@@ -1,11 +1,12 @@
 """Settings that must be made before JAX and Matplotlib are imported. What is set outside wins.
 
-Compiled functions are kept in `.jax_cache`, which nearly halves the time of the second run; delete the
-folder at will. In memory they are dropped after every file: each holds some pieces of mapped memory, and the thousands
-of a whole run would come to the most that Linux gives one process. Types are checked at run time (beartype) in the inner modules only: at the edges, the tests
-pass wrong types on purpose, and the package refuses them with messages of its own.
+Compiled functions are kept in `.jax_cache`, which nearly halves the time of the second run; delete the folder at will.
+In memory they are dropped after every file: each holds some pieces of mapped memory, and the thousands of a whole run
+would come to the most that Linux gives one process. Types are checked at run time (beartype) in the inner modules only:
+at the edges, the tests pass wrong types on purpose, and the package refuses them with messages of its own.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -26,9 +27,7 @@ install_import_hook([f"quincunx.{module}" for module in TYPE_CHECKED], "beartype
 @pytest.fixture(scope="module", autouse=True)
 def _drop_compiled_functions():
     yield
-    import gc
-
-    import jax
+    import jax  # not above: the settings must be made first
 
     jax.clear_caches()
     gc.collect()

@@ -80,6 +80,8 @@ def test_a_simulator_with_a_rate_uses_the_number_of_events(tmp_path):
         ("train galton --method alices --reference margnal --out {t}/m", "did you mean 'marginal'?"),
         ("train galton --method alices --observations 5 --out {t}/m", "takes no observations"),
         ("train galton --method rolr --gold {t}/labels.csv --out {t}/m", "rolr needs log_ratio"),
+        ("train galton --method alices --gold {t}/labels.csv --at skew=-0.5 --out {t}/m", "drop --at"),
+        ("infer galton --method alices --data {t}/labels.csv --column x", "train it with `quincunx train`"),
         ("train galton --reference point --out {t}/m", "alfi takes no reference"),
         ("mine gaussian --n 10 --out {t}/g.csv", "'gaussian' is a black box and gives no gold"),
         ("mine galton --at skwe=1 --n 10 --out {t}/g.csv", "unknown parameter 'skwe' (did you mean 'skew'?)"),

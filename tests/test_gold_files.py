@@ -35,7 +35,7 @@ def test_gold_comes_back_bit_for_bit(tmp_path, reference):
 
 
 def test_observations_of_more_components_come_back(tmp_path):
-    sims = qx.mine(KEY, qx.simulators.eft, num_simulations=20)
+    sims = qx.mine(KEY, qx.simulators.eft, num_simulations=20, reference=REFERENCES["marginal"])
     qx.write_gold(tmp_path / "gold.csv", sims)
     again = qx.read_gold(tmp_path / "gold.csv", qx.simulators.eft.prior)
     np.testing.assert_array_equal(again.x, sims.x)
@@ -43,6 +43,12 @@ def test_observations_of_more_components_come_back(tmp_path):
     assert isinstance(again.simulator, NamedSimulator)
     with pytest.raises(ValueError, match=r"'gold' cannot be run: it is known from .*gold.csv alone"):
         qx.simulate(KEY, again.simulator, num_simulations=2)
+
+
+def test_columns_are_found_by_name_whatever_their_order(tmp_path):
+    text = "c1,c2,x[1],x[0]\n0,0,0.5,-0.25\n"
+    for simulator in (qx.simulators.eft, qx.simulators.eft.prior):
+        np.testing.assert_array_equal(qx.read_gold(written(tmp_path, text), simulator).x[0, 0], [-0.25, 0.5])
 
 
 def written(path, text):
@@ -53,9 +59,10 @@ def written(path, text):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("mean,label\n0,1\n", "no column x, nor x"),
+        ("mean,label\n0,1\n", "no column 'x'"),
         ("maen,x\n0,1\n", r"no column 'mean' \(did you mean 'maen'\?\)"),
         ("mean,x,label\n0,1,2\n", "line 2: a label must be 0"),
+        ("mean,x\n7,1\n", "parameter 'mean': 7 is outside"),
         ("mean,x,label,score_mean\n0,1,0,1\n", "rows of label 0 do not say where x was drawn"),
     ],
 )

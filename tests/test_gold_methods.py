@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from chain import VARIANCE, chain, log_density
 
@@ -14,6 +15,7 @@ from quincunx.methods.density import DensityEstimator
 from quincunx.methods.gold import NEEDS, possible, require
 from quincunx.methods.ratio import RatioEstimator, contrasted, repaired
 from quincunx.methods.score import LocalRatio
+from quincunx.nets.inputs import ThetaInput
 
 KEY = jax.random.key(20_181_012)
 POINT = jnp.array([0.3])
@@ -189,6 +191,17 @@ def test_the_local_model_is_normalised_at_every_theta():
         assert abs(mean - 1) < 1e-4
 
 
+def test_parameters_enter_finitely_at_the_ends_of_their_support():
+    prior = qx.Prior(signal=dist.HalfNormal(2.0), share=dist.Uniform(0, 1), shape=dist.Gamma(2.0, 1.0).expand((2,)))
+    theta = prior.sample(KEY, 500)
+    features = ThetaInput.of(prior, theta)
+    np.testing.assert_allclose(np.std(features(theta), axis=0), 1, rtol=1e-3)
+    at_zero = features(jnp.zeros(4))
+    assert np.isfinite(np.asarray(at_zero)).all()
+    assert np.isfinite(np.asarray(jax.jacobian(features)(jnp.zeros(4)))).all()
+    assert np.all(np.asarray(features(theta)) > np.asarray(at_zero))  # in the order of the parameters
+
+
 # -- pairing ---------------------------------------------------------------------------------------
 
 
@@ -250,6 +263,20 @@ def test_a_black_box_gets_the_methods_that_need_no_gold():
         (lambda s: qx.ScoreEstimator.for_simulations(s["marginal"]), "trained at one theta"),
         (lambda s: qx.train_ratio(KEY, chain, method="alises"), "unknown method 'alises'"),
         (lambda s: qx.train_ratio(KEY), "give a simulator"),
+        (lambda s: qx.train_ratio(KEY, chain, method="nde", reference=REFERENCES["point"]), "nde has none; drop it"),
+        (lambda s: qx.train_ratio(KEY, chain, method="nre", reference=REFERENCES["point"]), "against the marginal"),
+        (
+            lambda s: qx.train_ratio(KEY, chain, method="nde", estimator_options={"num_members": 3}),
+            "the estimator of nde has no option 'num_members'.*; it has layers, width, knots",
+        ),
+        (
+            lambda s: qx.train_ratio(KEY, chain, method="carl", loss_options={"alpha": 1.0}),
+            "loss of carl has no option",
+        ),
+        (
+            lambda s: qx.train_ratio(KEY, method="nde", sims=dataclasses.replace(s["marginal"], drawn_at=None)),
+            "nde must know where x was drawn",
+        ),
         (lambda s: qx.fit(KEY, RatioEstimator.for_simulations(s["point"]), qx.NRE(), s["point"]), "another reference"),
         (
             lambda s: RatioEstimator.for_simulations(qx.simulate(KEY, chain, num_simulations=9, num_observations=2)),

@@ -68,9 +68,20 @@ def test_given_numerators_are_taken_in_turn():
     np.testing.assert_allclose(pool, theta)
 
 
+def test_fewer_rows_than_thetas_take_some_from_everywhere():
+    theta = np.linspace(-0.9, 0.9, 400)[:, None]
+    sims = qx.mine(KEY, chain, num_simulations=100, theta=theta, reference=REFERENCES["point"])
+    assert np.ptp(np.asarray(sims.theta)) > 1.5  # 50 of 400, not the first 50
+
+
+def test_a_contrast_without_gold_has_a_theta_for_every_row():
+    sims = qx.contrast(KEY, chain, num_simulations=300)
+    assert len(np.unique(sims.source)) == 300
+
+
 def test_the_same_key_gives_the_same_bits_and_another_does_not():
-    first, again = (qx.mine(KEY, chain, num_simulations=100) for _ in range(2))
-    other = qx.mine(jax.random.key(8), chain, num_simulations=100)
+    first, again = (qx.mine(KEY, chain, num_simulations=300) for _ in range(2))
+    other = qx.mine(jax.random.key(8), chain, num_simulations=300)
     for field in ("theta", "x", "log_ratio", "score"):
         np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
         assert np.any(np.asarray(getattr(first, field)) != np.asarray(getattr(other, field)))
@@ -137,6 +148,14 @@ def test_contrast_gives_labels_without_gold():
             ValueError,
             "pool_size must be at least 2",
         ),
+        (lambda: qx.mine(KEY, chain, num_simulations=9, theta=[[0.1]]), ValueError, "a mixture needs at least 2"),
+        (lambda: qx.mine(KEY, chain, num_simulations=9), ValueError, "fewer than the 256 thetas"),
+        (
+            lambda: qx.mine(KEY, chain, num_simulations=9, theta=[[0.1]], reference=qx.PairReference()),
+            ValueError,
+            "pairs need at least 2",
+        ),
+        (lambda: qx.contrast(KEY, chain, num_simulations=9, reference=None), TypeError, "reference: expected Point"),
     ],
 )
 def test_misuse_is_named(call, error, complaint):
@@ -147,4 +166,4 @@ def test_misuse_is_named(call, error, complaint):
 def test_most_rows_failing_is_an_error():
     hopeless = dataclasses.replace(breaks, joint_log_prob=lambda theta, x, z: jnp.nan * z)
     with pytest.raises(qx.SimulationError, match="more than half"):
-        qx.mine(KEY, hopeless, num_simulations=50)
+        qx.mine(KEY, hopeless, num_simulations=300)

@@ -60,12 +60,13 @@ def train(key: "Key", simulator: "AbstractSimulator", merged: Mapping[str, Any])
     arguments = ratio_arguments(merged)
     theta = _theta(merged["at"], simulator)
     if merged["gold"] is not None:
-        if merged["simulations"] is not None or merged["reference"] is not None:
-            raise ValueError("--gold brings its own simulations and reference; drop --simulations and --reference")
+        useless = [f"--{name}" for name in ("simulations", "reference", "at") if merged[name] is not None]
+        if useless:
+            raise ValueError(f"--gold brings its own simulations and reference; drop {', '.join(useless)}")
         arguments["sims"] = read_gold(merged["gold"], simulator)
     elif merged["method"] in ("sally", "sallino"):
         arguments["theta_reference"] = theta
-    else:
+    elif merged["reference"] is not None or theta is not None:
         arguments["reference"] = _reference(merged["reference"], theta)
     return train_ratio(key, simulator, progress=RichProgress(), **arguments)
 
@@ -201,7 +202,9 @@ def limits(
         progress.start("toys" if neyman else "regions", len(groups))
         try:
             for group in groups:
-                regions.append(_region(key, likelihood, group, level, toys if neyman else 0))
+                regions.append(
+                    _region(jax.random.fold_in(key, len(regions)), likelihood, group, level, toys if neyman else 0)
+                )
                 progress.advance(1, " and ".join(group))
         finally:
             progress.finish()
@@ -241,10 +244,16 @@ def _ratio(folder: Path) -> "AbstractRatio":
 def _likelihood(ratio: Any, data: Path, columns: Any, counts: str | None, use_rate: bool) -> Any:
     from .frequentist.likelihood import likelihood_ratio
     from .mined import AbstractMinedSimulator
+    from .simulator import NamedSimulator
     from .tables import read_observations
 
     x = read_observations(data, event_shape=ratio.event_shape, columns=columns, counts=counts)
     simulator = ratio.simulator
+    if use_rate and isinstance(simulator, NamedSimulator):
+        raise ValueError(
+            f"the model's simulator {simulator.name!r} was not found, so that its rate is not known; put its file "
+            "back, or add --no-rate"
+        )
     rate = simulator.rate if use_rate and isinstance(simulator, AbstractMinedSimulator) else None
     return likelihood_ratio(ratio, x, rate=rate)
 
@@ -280,7 +289,9 @@ def _hypotheses(likelihood: "LikelihoodRatio", rough: "ConfidenceRegion") -> Any
         others = tuple(k for k in range(rough.q.ndim) if k != i)
         kept = rough.axes[i][(rough.margin <= 0).any(axis=others)]
         margin = 0.4 * max(float(np.ptp(kept)), float(np.diff(rough.axes[i]).min()))
-        low, high = max(kept.min() - margin, box.low[column]), min(kept.max() + margin, box.high[column])
+        inside = 1e-4 * margin  # an open end of the support is not of it
+        low = max(kept.min() - margin, box.low[column] + inside)
+        high = min(kept.max() + margin, box.high[column] - inside)
         axes.append(np.linspace(low, high, count))
     return profile_likelihood(likelihood, rough.names, axes if len(axes) > 1 else axes[0]).theta.reshape(
         -1, likelihood.prior.dim
@@ -304,7 +315,7 @@ def _print(report: Mapping[str, Any], regions: list["ConfidenceRegion"], folder:
         else:
             terminal().print(f"joint region of {' and '.join(region.names)}: area {region.area:.4g}")
     terminal().print(table)
-    if regions[0].best.at_boundary:
+    if regions[0].best.at_boundary and report["critical_values"] == "Wilks":
         bounds = ", ".join(regions[0].best.at_boundary)
         print_warnings((f"the best fit is at the bound of {bounds}: Wilks' theorem fails there, use --neyman",))
     if folder is not None:

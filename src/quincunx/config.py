@@ -82,6 +82,10 @@ def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mappin
 
 def train_arguments(merged: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments of `train` from what `settings` returned."""
+    if merged.get("method") in NEEDS:
+        raise ValueError(
+            f"{merged['method']} learns a likelihood ratio: train it with `quincunx train`, then use `quincunx limits`"
+        )
     named = {argument: merged[key] for key, (argument, _) in TRAIN_KEYS.items() if merged.get(key) is not None}
     return {**named, "training": merged["training"], "loss": merged["loss"], "machine_options": merged["machine"]}
 
@@ -90,7 +94,7 @@ def ratio_arguments(merged: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments of `train_ratio` from what `settings` returned."""
     for name in ("observations", "max_observations", "resume"):
         if merged.get(name) is not None:
-            raise ValueError(f"{merged['method']} takes no {name}: it learns from single observations; drop it")
+            raise ValueError(f"{merged['method']} takes no {name}; that is for alfi: drop it")
     named: dict[str, Any] = {"method": merged["method"]}
     if merged.get("simulations") is not None:
         named["num_simulations"] = merged["simulations"]

@@ -7,6 +7,7 @@ log p(x, z | reference), and label 1 is the numerator; MadMiner and carl have th
 """
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ import numpy as np
 from .mine import AbstractReference, MarginalReference, PairReference, PointReference
 from .prior import Prior, nearest
 from .simulations import Simulations
-from .simulator import AbstractSimulator, NamedSimulator
+from .simulator import AbstractJaxSimulator, AbstractSimulator, NamedSimulator
 from .tables import Table, observation_columns, read_table, shortest
 
 _PER_PARAMETER = {"score": "score_", "drawn_at": "drawn_at_", "theta_reference": "reference_"}
 _SCALARS = ("label", "log_ratio")
+LARGEST = 1e30  # stands for the infinite log-ratio of a path that one hypothesis cannot take
 
 
 def write_gold(path: str | Path, sims: Simulations, comments: Sequence[str] = ()) -> None:
@@ -40,7 +42,7 @@ def write_gold(path: str | Path, sims: Simulations, comments: Sequence[str] = ()
         value = getattr(sims, field)
         if value is not None:
             names.append(field)
-            columns.append(np.asarray(value)[:, None])
+            columns.append(np.clip(value, -LARGEST, LARGEST)[:, None])
     reference = sims.reference
     at = (
         np.broadcast_to(np.asarray(reference.theta), sims.theta.shape)
@@ -87,7 +89,7 @@ def read_gold(
         simulator = NamedSimulator(Path(path).stem, simulator, f"it is known from {path} alone")
     prior = simulator.prior
     theta = _columns(table, prior.columns)
-    x = _observation(table, observation)
+    x = _observation(table, observation, simulator)
     fields = {name: _columns(table, [name])[:, 0] for name in _SCALARS if name in table.columns}
     for field, prefix in _PER_PARAMETER.items():
         names = [prefix + column for column in prior.columns]
@@ -99,7 +101,10 @@ def read_gold(
         raise ValueError(f"{table.path}, line {line}: a label must be 0 (reference) or 1 (numerator)")
     reference = _reference(fields)
     if label is not None and "drawn_at" not in fields and (label == 0).any():
-        fields["drawn_at"] = _drawn_at(table, theta, label, fields)
+        fields |= _drawn_at(table, theta, label, fields)
+    for at in (theta, fields.get("drawn_at"), fields.get("theta_reference")):
+        if at is not None:
+            prior.check(at)
     if not isinstance(reference, PairReference):
         fields.pop("theta_reference", None)
     arrays: Any = {name: jnp.asarray(value, jnp.float32) for name, value in fields.items()}
@@ -116,17 +121,29 @@ def _columns(table: Table, names: Sequence[str]) -> np.ndarray:
     return table.values[:, [table.columns.index(name) for name in names]]
 
 
-def _observation(table: Table, names: Sequence[str] | None) -> np.ndarray:
-    """`(n, *event)`: a single column gives scalars."""
-    if names is None:
-        names = [name for name in table.columns if name == "x" or name.startswith("x[")]
-        if not names:
-            raise ValueError(
-                f"{table.path} has no column x, nor x[0], x[1], ...; name the observation's columns (`observation`); "
-                f"it has {', '.join(table.columns)}"
-            )
-    values = _columns(table, list(names))
-    return values[:, 0] if list(names) == ["x"] or len(names) == 1 else values
+def _observation(table: Table, names: Sequence[str] | None, simulator: AbstractSimulator) -> np.ndarray:
+    """`(n, *event)`. Without a simulator to ask, a single named column gives scalars."""
+    if names is not None:
+        values = _columns(table, list(names))
+        return values[:, 0] if len(names) == 1 else values
+    if isinstance(simulator, AbstractJaxSimulator):
+        shape = simulator.event_shape
+    else:
+        shape = _event_shape(table)
+    return _columns(table, observation_columns(shape)).reshape(-1, *shape)
+
+
+def _event_shape(table: Table) -> tuple[int, ...]:
+    """From the columns' names: `x`, or `x[i]`, `x[i,j]`, ..."""
+    if "x" in table.columns:
+        return ()
+    found = [name[2:-1].split(",") for name in table.columns if re.fullmatch(r"x\[\d+(,\d+)*\]", name)]
+    if not found:
+        raise ValueError(
+            f"{table.path} has no column x, nor x[0], x[1], ...; name the observation's columns (`observation`); "
+            f"it has {', '.join(table.columns)}"
+        )
+    return tuple(np.array(found, int).max(axis=0) + 1)
 
 
 def _reference(fields: dict[str, np.ndarray]) -> AbstractReference | None:
@@ -138,12 +155,15 @@ def _reference(fields: dict[str, np.ndarray]) -> AbstractReference | None:
     return PointReference(at[0]) if np.all(at == at[0]) else PairReference()
 
 
-def _drawn_at(table: Table, theta: np.ndarray, label: np.ndarray, fields: dict[str, np.ndarray]) -> np.ndarray:
+def _drawn_at(
+    table: Table, theta: np.ndarray, label: np.ndarray, fields: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Where x was drawn, if labels and reference say it; methods that must know refuse data without it."""
     if "theta_reference" in fields:
-        return np.where(label[:, None] == 1, theta, fields["theta_reference"])
+        return {"drawn_at": np.where(label[:, None] == 1, theta, fields["theta_reference"])}
     if "score" in fields:
         raise ValueError(
             f"{table.path}: rows of label 0 do not say where x was drawn: give the columns drawn_at_NAME, or "
             "reference_NAME where the reference is a point"
         )
-    return theta
+    return {}

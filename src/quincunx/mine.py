@@ -24,7 +24,7 @@ from .prior import Prior
 from .progress import AbstractProgress, NoProgress
 from .simulate import SimulationError, simulate
 from .simulations import Simulations
-from .simulator import AbstractSimulator
+from .simulator import AbstractJaxSimulator, AbstractSimulator
 
 POOL_SIZE = 256
 CHUNK = 4_000_000  # joint log-probabilities between two reports of progress
@@ -94,11 +94,13 @@ class PairReference(AbstractReference):
     """p(x | theta_ref), every row with a theta_ref of its own, drawn like the numerators."""
 
     def prepare(self, key: Key, prior: Prior, theta: Array | None) -> "PairReference":
+        if theta is not None and len(theta) < 2:
+            raise ValueError("pairs need at least 2 thetas to choose from; give more, or a PointReference")
         return self
 
     def plan(self, key: Key, prior: Prior, theta: Array | None, num_rows: int) -> Plan:
-        first, second = jax.random.split(key)
-        references = np.random.default_rng(_seed(second)).permutation(_numerators(second, prior, theta, num_rows))
+        first, second, order = jax.random.split(key, 3)
+        references = np.random.default_rng(_seed(order)).permutation(_numerators(second, prior, theta, num_rows))
         return _two_sided(_numerators(first, prior, theta, num_rows), references)
 
     def log_ratio(self, log_prob: np.ndarray, numerator: np.ndarray) -> np.ndarray:
@@ -123,11 +125,15 @@ class MarginalReference(AbstractReference):
         if self.pool is not None and theta is not None:
             raise ValueError("theta is the pool of a MarginalReference; give a pool or theta, one of the two")
         drawn = prior.sample(key, self.pool_size) if theta is None else theta
-        pool = jnp.asarray(drawn if self.pool is None else self.pool, jnp.float32)
-        return MarginalReference(len(pool), pool)
+        pool = _hypotheses(prior, drawn if self.pool is None else self.pool)
+        if len(pool) < 2:
+            raise ValueError("a mixture needs at least 2 thetas; give more, or a PointReference")
+        return MarginalReference(len(pool), jnp.asarray(pool))
 
     def plan(self, key: Key, prior: Prior, theta: Array | None, num_rows: int) -> Plan:
         pool = np.asarray(self.pool)
+        if num_rows < len(pool):
+            raise ValueError(f"{num_rows} simulations are fewer than the {len(pool)} thetas of the mixture; give more")
         rng = np.random.default_rng(_seed(key))
         origin = rng.permutation(np.arange(num_rows) % len(pool))
         label = _labels(num_rows)
@@ -186,6 +192,7 @@ def mine(
         numerators = _numerators(plan_key, prior, theta, num_simulations)
         gold = _run(run_key, simulator, numerators, numerators[:, None], progress or NoProgress())
         return _record(simulator, gold, {"theta": numerators, "score": gold.score})
+    _check_reference(reference)
     ready = reference.prepare(pool_key, prior, theta)
     plan = ready.plan(plan_key, prior, theta, num_simulations)
     gold = _run(run_key, simulator, plan.drawn_at, plan.alternatives, progress or NoProgress())
@@ -215,6 +222,9 @@ def contrast(
     """
     theta = _checked(simulator, num_simulations, theta)
     prior, (pool_key, plan_key, run_key) = simulator.prior, jax.random.split(key, 3)
+    _check_reference(reference)
+    if isinstance(reference, MarginalReference) and reference.pool is None and theta is None:
+        reference = MarginalReference(num_simulations)  # no gold to mine: a larger pool costs nothing
     ready = reference.prepare(pool_key, prior, theta)
     plan = ready.plan(plan_key, prior, theta, num_simulations)
     sims = simulate(run_key, simulator, theta=plan.drawn_at, progress=progress)
@@ -232,15 +242,25 @@ def contrast(
 def _checked(simulator: AbstractSimulator, num_simulations: int, theta: Array | None) -> np.ndarray | None:
     if num_simulations < 2:
         raise ValueError(f"num_simulations must be at least 2, got {num_simulations}")
-    if theta is None:
-        return None
-    theta, dim = np.asarray(theta, dtype=np.float32), simulator.prior.dim
-    if theta.ndim != 2 or theta.shape[1] != dim or len(theta) == 0:
+    return None if theta is None else _hypotheses(simulator.prior, theta)
+
+
+def _hypotheses(prior: Prior, theta: Array) -> np.ndarray:
+    theta = np.asarray(theta, dtype=np.float32)
+    if theta.ndim != 2 or theta.shape[1] != prior.dim or len(theta) == 0:
         raise ValueError(
-            f"theta: expected shape (K, {dim}), a column for each of {simulator.prior.columns}, got {theta.shape}"
+            f"theta: expected shape (K, {prior.dim}), a column for each of {prior.columns}, got {theta.shape}"
         )
-    simulator.prior.check(theta)
+    prior.check(theta)
     return theta
+
+
+def _check_reference(reference: object) -> None:
+    if not isinstance(reference, AbstractReference):
+        raise TypeError(
+            f"reference: expected PointReference(theta), PairReference() or MarginalReference(), got "
+            f"{type(reference).__name__}"
+        )
 
 
 def _run(
@@ -253,8 +273,9 @@ def _run(
     progress.start("mine", num_rows)
     try:
         for chunk, start in enumerate(range(0, num_rows, size)):
-            rows = np.arange(start, start + size) % num_rows  # the last chunk is filled up
             kept = min(size, num_rows - start)
+            filled = size if isinstance(simulator, AbstractJaxSimulator) else kept  # so that it is compiled once
+            rows = np.arange(start, start + filled) % num_rows
             others = alternatives[rows] if per_row else alternatives
             part = simulator.mine(jax.random.fold_in(key, chunk), theta[rows], others)
             parts.append([part.x[:kept], part.log_prob[:kept], part.score[:kept]])
@@ -290,7 +311,8 @@ def _numerators(key: Key, prior: Prior, theta: Array | None, num_rows: int) -> n
     """`(num_rows, dim)`: those given, in turn, each as often with label 1 as with label 0; or draws from the prior."""
     if theta is None:
         return np.asarray(prior.sample(key, num_rows), np.float32)
-    return np.asarray(theta, np.float32)[np.arange(num_rows) // 2 % len(theta)]
+    order = np.random.default_rng(_seed(key)).permutation(len(theta))
+    return np.asarray(theta, np.float32)[order[np.arange(num_rows) // 2 % len(theta)]]
 
 
 def _two_sided(numerators: np.ndarray, references: np.ndarray) -> Plan:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._types import Array, Key, Solution, Status
 from .fit import Training, fit
-from .infer import failure_warnings
+from .infer import failure_warnings, options_of
 from .methods import density, ratio, score
 from .methods.gold import NEEDS, require
 from .methods.grid import theta_grid
@@ -60,9 +60,11 @@ def train_ratio(
     method: carl, rolr, cascal, alice, rascal, alices, nre, nde, scandal, sally, sallino or histogram.
     sims: simulations made before, instead of new ones.
     num_simulations: how many observations to simulate in all. SALLY and SALLINO spend half of them at theta_reference
-        and half on their histograms.
+        and half on their histograms; without a simulator, or SALLY with more than two parameters, the answer is the
+        local model (`local_ratio`) and all go to the score.
     theta: numerators `(K, dim)`; draws from the prior if None.
-    reference: what the ratio is relative to; `MarginalReference()` if None. Not for nde, scandal, sally, sallino.
+    reference: what the ratio is relative to; `MarginalReference()` if None. Not for nde, scandal, sally, sallino, nor
+        together with `sims`.
     theta_reference: where SALLY and SALLINO take the score, `(dim,)`; the prior's mean if None.
     training, throw: see `fit`.
     estimator_options: options of the estimator's `for_simulations`, by name.
@@ -84,19 +86,42 @@ def train_ratio(
         raise ValueError(f"unknown method {method!r}{nearest(method, NEEDS)}; known are {', '.join(NEEDS)}")
     if sims is not None:
         require(method, sims)
-    if simulator is None and (sims is None or method == "histogram"):
-        raise ValueError(
-            f"{method}: give a simulator{' ' if method == 'histogram' else ', or simulations that it can learn from'}"
-        )
+    if simulator is None and sims is None:
+        raise ValueError(f"{method}: give a simulator, or simulations that it can learn from")
+    _check_options(method, estimator_options or {}, loss_options or {})
+    takes_reference = method in RATIO_LOSSES or method == "histogram"
+    if reference is not None and (sims is not None or not takes_reference):
+        why = "the simulations bring their own" if takes_reference else f"{method} has none"
+        raise ValueError(f"reference: {why}; drop it")
+    if method == "nre" and not isinstance(reference, MarginalReference | None):
+        raise ValueError("nre is against the marginal; for another reference use carl")
     job = _Job(
-        key, simulator, method, sims, num_simulations, theta, reference or MarginalReference(), theta_reference,
-        training, dict(estimator_options or {}), dict(loss_options or {}), progress, throw,
+        key, simulator, method, sims, num_simulations, theta, reference, theta_reference, training,
+        dict(estimator_options or {}), dict(loss_options or {}), progress, throw,
     )  # fmt: skip
     if method in RATIO_LOSSES:
         return _train_ratio(job)
     if method in DENSITY_LOSSES:
         return _train_density(job)
     return _train_histogram(job) if method == "histogram" else _train_score(job)
+
+
+def _check_options(method: str, estimator_options: Mapping[str, Any], loss_options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for names that the method's estimator or loss does not take."""
+    estimators: dict[str, Callable] = {
+        **dict.fromkeys(RATIO_LOSSES, ratio.RatioEstimator.for_simulations),
+        **dict.fromkeys(DENSITY_LOSSES, density.DensityEstimator.for_simulations),
+        **dict.fromkeys(("sally", "sallino"), score.ScoreEstimator.for_simulations),
+        "histogram": HistogramRatio.for_simulations,
+    }
+    losses = {**RATIO_LOSSES, **DENSITY_LOSSES, "sally": score.SALLY, "sallino": score.SALLY}
+    allowed = options_of(estimators[method], "sims", "key", "reference")
+    in_loss = options_of(losses[method]) if method in losses else ()
+    for what, given, known in [("estimator", estimator_options, allowed), ("loss", loss_options, in_loss)]:
+        for name in given:
+            if name not in known:
+                has = ", ".join(known) or "no options"
+                raise ValueError(f"the {what} of {method} has no option {name!r}{nearest(name, known)}; it has {has}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +134,7 @@ class _Job:
     sims: Simulations | None
     num_simulations: int
     theta: Array | None
-    reference: AbstractReference
+    reference: AbstractReference | None
     theta_reference: Array | None
     training: Training
     estimator_options: dict[str, Any]
@@ -150,11 +175,12 @@ class _Job:
 
 
 def _train_ratio(job: _Job) -> Solution[AbstractRatio]:
-    sims = job.gold(job.reference, job.theta, job.num_simulations) if job.sims is None else job.sims
+    reference = job.reference or MarginalReference()
+    sims = job.gold(reference, job.theta, job.num_simulations) if job.sims is None else job.sims
     loss = RATIO_LOSSES[job.method](**job.loss_options)
     net = ratio.RatioEstimator.for_simulations(sims, key=job.stream(1), **job.estimator_options)
     solution = job.fit(net, loss, sims)
-    if sims.label is None or not solution.ok:
+    if sims.label is None or not solution.ok or bool(jnp.all(sims.label == 1)):
         return solution
     mean, error = mean_ratio(solution.value, sims)
     warnings = ()
@@ -185,12 +211,19 @@ def _train_score(job: _Job) -> Solution[AbstractRatio]:
     """The score at theta_reference, then histograms of it; the local model where nothing more can be simulated."""
     prior = job.run().prior if job.sims is None else job.sims.prior
     at = _centre(prior) if job.theta_reference is None else jnp.atleast_1d(jnp.asarray(job.theta_reference))
-    sims = job.gold(None, at[None], max(2, job.num_simulations // 2)) if job.sims is None else job.sims
+    fills = job.simulator is not None and (job.method == "sallino" or prior.dim <= 2)
+    if fills and job.theta is None and prior.dim not in GRID_POINTS:
+        raise ValueError(
+            f"{job.method} fills histograms on a grid of thetas, by itself for 1 or 2 parameters; the prior has "
+            f"{prior.columns}: give the grid, theta=qx.theta_grid(prior, 4), or use sally"
+        )
+    share = job.num_simulations // 2 if fills else job.num_simulations
+    sims = job.gold(None, at[None], max(2, share)) if job.sims is None else job.sims
     net = score.ScoreEstimator.for_simulations(sims, key=job.stream(1), **job.estimator_options)
     solution = job.fit(net, score.SALLY(**job.loss_options), sims)
     if not solution.ok:
         return solution
-    if job.simulator is None or (job.method == "sally" and prior.dim > 2):
+    if not fills:
         return dataclasses.replace(solution, value=score.local_ratio(solution.value, sims))
     filled = _on_grid(job, max(1, job.num_simulations // 2))
     if job.method == "sally":
@@ -205,7 +238,7 @@ def _train_score(job: _Job) -> Solution[AbstractRatio]:
 
 def _train_histogram(job: _Job) -> Solution[AbstractRatio]:
     sims = _on_grid(job, job.num_simulations) if job.sims is None else job.sims
-    value = HistogramRatio.for_simulations(sims, **job.estimator_options)
+    value = HistogramRatio.for_simulations(sims, reference=job.reference, **job.estimator_options)
     solution = Solution(value, Status.SUCCESS, {"num_simulator_calls": sims.num_simulator_calls}, {})
     return _with(solution, {}, failure_warnings([sims]))
 

@@ -85,13 +85,15 @@ class NeymanConstruction:
         """Critical values `(G,)` at theta `(G, dim)`.
 
         For one parameter of interest, the larger of the two neighbours' values; beyond the ends, that of the end. For
-        more, linear between the thetas and that of the nearest outside. Other parameters are not looked at.
+        more, linear between the thetas and that of the nearest outside. Other parameters are not looked at: of thetas
+        that differ only in them, the largest value counts.
         """
         columns = list(column_indices(self.prior, self.names))
-        known, wanted, critical = self.theta[:, columns], np.asarray(theta)[:, columns], self.critical
+        known, place = np.unique(self.theta[:, columns], axis=0, return_inverse=True)
+        wanted, critical = np.asarray(theta)[:, columns], np.full(len(known), -np.inf)
+        np.maximum.at(critical, place.ravel(), self.critical)
         if len(columns) == 1:
-            order = np.argsort(known[:, 0])
-            return _larger_neighbour(known[order, 0], critical[order], wanted[:, 0])
+            return _larger_neighbour(known[:, 0], critical, wanted[:, 0])
         spread = np.maximum(np.ptp(known, axis=0), 1e-30)
         nearest = NearestNDInterpolator(known / spread, critical)(wanted / spread)
         if len(known) <= len(columns) + 1:
@@ -143,6 +145,7 @@ def critical_values(
     ----------
     key: random key.
     ratio: the estimate that the data will be analysed with. Coverage does not depend on its quality, only power does.
+        Toys are fitted from fewer starts than data are: where a likelihood has many hills, that can cost coverage.
     simulator: what makes the toys.
     theta: hypotheses `(K, dim)`.
     num_toys: T, at each theta.

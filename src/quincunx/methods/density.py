@@ -134,6 +134,8 @@ class DensityLoss(AbstractLoss):
     def __check_init__(self):
         if self.alpha < 0:
             raise ValueError(f"alpha must not be negative, got {self.alpha}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
     def check(self, net: DensityEstimator, batch: Batch) -> None:
         """Raise `ValueError` when gold is missing."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 
 from ..losses import Batch
 from ..prior import nearest
@@ -35,6 +36,11 @@ def require(method: str, batch: Batch) -> None:
         raise ValueError(
             f"{method} takes one observation per row, these simulations have {batch.num_observations}; "
             "simulate with num_observations=1"
+        )
+    origin_matters = method in ("nde", "scandal", "histogram") and batch.label is not None and batch.drawn_at is None
+    if origin_matters and not jnp.all(batch.label == 1):
+        raise ValueError(
+            f"{method} must know where x was drawn, and rows of label 0 do not say: give the columns drawn_at_NAME"
         )
     missing = [name for name in NEEDS[method] if getattr(batch, name) is None]
     if missing:

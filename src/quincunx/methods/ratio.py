@@ -300,7 +300,7 @@ def contrasted(key: Key, batch: Simulations) -> Simulations:
     """Unlabelled simulations against the marginal: every row, then every x with the theta of another row."""
     n = len(batch)
     shift = jax.random.randint(key, (), 1, n)
-    theta = jnp.concatenate([batch.theta, jnp.roll(batch.theta, shift, axis=0)])
+    theta = jnp.concatenate([batch.source, jnp.roll(batch.source, shift, axis=0)])
     twice = lambda value: jnp.concatenate([value, value])
     label = jnp.concatenate([jnp.ones(n), jnp.zeros(n)])
     score = None if batch.score is None else twice(batch.score)

@@ -31,10 +31,9 @@ MOST_REFERENCE_SCORES = 20_000
 
 
 class ScoreScales(AbstractFrozen):
-    """Statistics `(dim,)`: the reference theta, and mean and root mean square of the joint scores there."""
+    """Statistics `(dim,)`: the reference theta, and the root mean square of the joint scores there."""
 
     theta: jax.Array
-    mean: jax.Array
     rms: jax.Array
 
 
@@ -88,7 +87,7 @@ class ScoreEstimator(eqx.Module):
         x_input = Warp.of(np.asarray(sims.x).reshape(len(sims), -1)[:100_000])
         key = jax.random.key(0) if key is None else key
         ensemble = Ensemble.make(key, num_members, x_input.num_features, widths, sims.prior.dim, activation)
-        scales = ScoreScales(sims.source[0], jnp.zeros(sims.prior.dim), rms_score(sims))
+        scales = ScoreScales(sims.source[0], rms_score(sims))
         return ScoreEstimator(ensemble, x_input, scales, sims.simulator, sims.event_shape)
 
     @property
@@ -117,6 +116,10 @@ class ScoreLoss(AbstractLoss):
     """
 
     batch_size: int = eqx.field(static=True, default=128)
+
+    def __check_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
     def check(self, net: ScoreEstimator, batch: Batch) -> None:
         """Raise `ValueError` when there are no scores."""
