@@ -126,10 +126,7 @@ def _observation(table: Table, names: Sequence[str] | None, simulator: AbstractS
     if names is not None:
         values = _columns(table, list(names))
         return values[:, 0] if len(names) == 1 else values
-    if isinstance(simulator, AbstractJaxSimulator):
-        shape = simulator.event_shape
-    else:
-        shape = _event_shape(table)
+    shape = simulator.event_shape if isinstance(simulator, AbstractJaxSimulator) else _event_shape(table)
     return _columns(table, observation_columns(shape)).reshape(-1, *shape)
 
 
