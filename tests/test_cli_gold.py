@@ -85,6 +85,7 @@ def test_a_simulator_with_a_rate_uses_the_number_of_events(tmp_path):
         ("train galton --reference point --out {t}/m", "alfi takes no reference"),
         ("mine gaussian --n 10 --out {t}/g.csv", "'gaussian' is a black box and gives no gold"),
         ("mine galton --at skwe=1 --n 10 --out {t}/g.csv", "unknown parameter 'skwe' (did you mean 'skew'?)"),
+        ("infer --model {m} --data {t}/labels.csv --column x", "RatioEstimator, no trained machine"),
         ("limits --model {t}/m --data {t}/none.csv", "no such folder"),
         ("limits --model {m} --data {t}/none.csv", "no such file"),
         ("limits --model {m} --data {t}/labels.csv --column x --level 95", "level"),

@@ -404,9 +404,11 @@ def _load_model(folder: Path, simulator: "AbstractSimulator | None") -> Any:
     from .methods.machine import RecurrentMachine
 
     loaded = load(folder, simulator=simulator)
-    if not isinstance(getattr(loaded, "value", loaded), RecurrentMachine):
+    found = getattr(loaded, "value", loaded)
+    if not isinstance(found, RecurrentMachine):
         raise ValueError(
-            f"{folder} holds a {type(loaded).__name__}, no trained machine; give one from `quincunx train`"
+            f"{folder} holds a {type(found).__name__}, no trained machine; give one from `quincunx train --method "
+            "alfi` (a likelihood ratio goes to `quincunx limits`)"
         )
     return loaded
 
