@@ -218,7 +218,8 @@ def contrast(
 ) -> Simulations:
     """What `mine` gives, without the gold: observations of numerators and of the reference, and their labels.
 
-    It runs any simulator. Parameters, returns and errors are those of `mine`.
+    It runs any simulator. Parameters, returns and errors are those of `mine`, but that a mixture without a pool has a
+    theta for every row: there are no joint log-probabilities to evaluate over it.
     """
     theta = _checked(simulator, num_simulations, theta)
     prior, (pool_key, plan_key, run_key) = simulator.prior, jax.random.split(key, 3)

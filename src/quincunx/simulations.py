@@ -28,7 +28,8 @@ class Simulations(eqx.Module):
     log_ratio: `(n,)`, joint log-ratios log p(x, z | theta) - log p(x, z | reference).
     score: `(n, dim)`, joint scores grad log p(x, z | .) at the theta that x was drawn from.
     label: `(n,)`, 1 where x was drawn from the numerator p(x | theta), 0 where from the reference.
-    drawn_at: `(n, dim)`, the theta that x was drawn from; None where that is `theta` in every row.
+    drawn_at: `(n, dim)`, the theta that x was drawn from. None where that is `theta` in every row, or, in labelled rows
+        of a file, not known; methods that must know it refuse those.
     theta_reference: `(n, dim)`, the reference's hypothesis where every row has its own.
     reference: what the ratios are relative to, see `mine`; None when there are none.
     """

@@ -23,7 +23,7 @@ from ..ratio import AbstractRatio
 from ..simulations import Simulations
 from ..simulator import AbstractSimulator
 from .gold import require
-from .ratio import gradient_of, rms_score
+from .ratio import gradient_of, rms_score, score_squared_error
 
 CELL_POINTS = 16  # in a unit cell of whole numbers
 
@@ -148,8 +148,8 @@ class DensityLoss(AbstractLoss):
         if self.alpha == 0 or batch.score is None:
             return -jnp.mean(net.log_density(batch.source, x))
         density = lambda theta: net.log_density(theta, x)[None]
-        error = (gradient_of(density, batch.source)[0] - batch.score) / net.standard.score
-        return -jnp.mean(density(batch.source)) + self.alpha * jnp.mean(jnp.square(error))
+        error = score_squared_error(gradient_of(density, batch.source), batch, net.standard.score)
+        return -jnp.mean(density(batch.source)) + self.alpha * jnp.mean(error)
 
 
 def NDE(*, batch_size: int = 128) -> DensityLoss:
