@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 import quincunx as qx
-from quincunx.nets.frozen import partition
-from quincunx.reproduce.alfi import PROBLEMS, main, table
+from quincunx.cli.reproduce.paper import PROBLEMS, main, table
+from quincunx.core.loss import partition
 
 
 def milliseconds_per_step(machine: qx.RecurrentMachine, loss: qx.ALFI, batch: object, repeats: int = 20) -> float:

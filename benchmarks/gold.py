@@ -20,7 +20,7 @@ ROWS, NAILS, START = 20, 31, 15
 
 @qx.program(qx.Prior(skew=dist.Uniform(-1.0, -0.4)))
 def board(skew):
-    """The board of `qx.simulators.galton` as a NumPyro model: one site for each row."""
+    """The board of `qx.problems.galton` as a NumPyro model: one site for each row."""
     position = START
     for row in range(ROWS):
         bend = np.sin(np.pi * row / (ROWS - 1))
@@ -43,10 +43,10 @@ def best(function) -> float:
 def main() -> None:
     key = jax.random.key(0)
     theta, other = jnp.full((NUM_PATHS, 1), -0.8), jnp.array([[-0.8], [-0.6]])
-    for name, simulator in {"plain functions": qx.simulators.galton, "NumPyro model": board}.items():
+    for name, simulator in {"plain functions": qx.problems.galton, "NumPyro model": board}.items():
         seconds = best(lambda simulator=simulator: simulator.mine(key, theta, other))
         print(f"galton as {name}: {NUM_PATHS / seconds:,.0f} paths/s with score and ratio")
-    sims = qx.mine(key, qx.simulators.galton, num_simulations=128 * NUM_STEPS)
+    sims = qx.mine(key, qx.problems.galton, num_simulations=128 * NUM_STEPS)
     training = qx.Training(num_steps=NUM_STEPS, validation_fraction=0.0)
     for loss in (qx.CARL(), qx.ALICES()):
         net = qx.RatioEstimator.for_simulations(sims, widths=(100, 100, 100))

@@ -19,7 +19,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-TYPE_CHECKED = ["nets", "space", "posterior", "methods"]
+TYPE_CHECKED = ["answers.bayes", "methods"]
 
 install_import_hook([f"quincunx.{module}" for module in TYPE_CHECKED], "beartype.beartype")
 

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 import quincunx as qx
-from quincunx.mined import mined_simulator
-from quincunx.ratio import AbstractRatio
-from quincunx.simulator import Exact, simulator
+from quincunx.answers.estimates import AbstractRatio
+from quincunx.core.simulator import Exact
+from quincunx.gold.mined import mined_simulator
+from quincunx.sample.black_box import simulator
 
 BACKGROUND = 3.0
 
@@ -69,14 +70,14 @@ class Asymmetry(AbstractRatio):
 
     @property
     def prior(self):
-        return qx.simulators.weinberg.prior
+        return qx.problems.weinberg.prior
 
     @property
     def event_shape(self):
         return ()
 
     def log_ratio(self, theta, x):
-        return jnp.log1p(jnp.maximum(qx.simulators.asymmetry(theta) * x / (1 + x**2), -0.999))
+        return jnp.log1p(jnp.maximum(qx.problems.asymmetry(theta) * x / (1 + x**2), -0.999))
 
 
 # A bump on a flat background, with both yields unknown: mined, with a Poisson number of events.

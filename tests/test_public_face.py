@@ -20,7 +20,9 @@ def python(code: str) -> str:
 
 
 def test_importing_the_package_and_the_command_imports_neither_jax_nor_matplotlib():
-    code = "import sys, quincunx, quincunx.cli; print([m for m in ('jax', 'matplotlib', 'numpy') if m in sys.modules])"
+    code = (
+        "import sys, quincunx, quincunx.cli.app; print([m for m in ('jax', 'matplotlib', 'numpy') if m in sys.modules])"
+    )
     assert python(code).strip() == "[]"
 
 
@@ -62,8 +64,8 @@ def test_a_module_does_not_hide_the_function_of_its_name(order: str):
 
 
 def test_one_path_per_name():
-    from quincunx.fit import fit
-    from quincunx.simulate import simulate
+    from quincunx.core.fit import fit
+    from quincunx.sample.simulate import simulate
 
     assert qx.fit is fit
     assert qx.simulate is simulate

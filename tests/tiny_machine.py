@@ -5,8 +5,8 @@ import functools
 import jax
 
 import quincunx as qx
-from quincunx._types import Solution
-from quincunx.simulators import poisson
+from quincunx.core.solution import Solution
+from quincunx.problems import poisson
 
 SEED = 3
 OPTIONS = {

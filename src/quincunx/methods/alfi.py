@@ -34,13 +34,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._types import Key
-from ..losses import AbstractLoss, Batch
-from ..progress import AbstractProgress
-from ..simulate import simulate
-from ..simulations import Simulations
-from ..simulator import AbstractJaxSimulator, AbstractSimulator
-from ..space import Gaussian
+from ..answers.bayes.space import Gaussian
+from ..core.loss import AbstractLoss, Batch
+from ..core.progress import AbstractProgress
+from ..core.simulations import Simulations
+from ..core.simulator import AbstractSimulator
+from ..core.solution import Key
+from ..sample.black_box import AbstractJaxSimulator
+from ..sample.simulate import simulate
 from .machine import AbstractReference, LiveReference, Progressing, RecurrentMachine, Seen
 
 # -- the parts of the loss -------------------------------------------------------------------------

@@ -13,16 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._types import Array, Key
-from ..losses import AbstractLoss, Batch
-from ..nets.flows import Flow
-from ..nets.frozen import AbstractFrozen
-from ..nets.inputs import ThetaInput
-from ..prior import Prior
-from ..ratio import AbstractRatio
-from ..simulations import Simulations
-from ..simulator import AbstractSimulator
+from ..answers.estimates import AbstractRatio
+from ..core.loss import AbstractFrozen, AbstractLoss, Batch
+from ..core.prior import Prior
+from ..core.simulations import Simulations
+from ..core.simulator import AbstractSimulator
+from ..core.solution import Array, Key
 from .gold import require
+from .nets.flows import Flow
+from .nets.inputs import ThetaInput
 from .ratio import gradient_of, rms_score, score_squared_error
 
 CELL_POINTS = 16  # in a unit cell of whole numbers

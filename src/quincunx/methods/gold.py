@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from ..losses import Batch
-from ..prior import nearest
-from ..simulations import Simulations
+from ..core.loss import Batch
+from ..core.names import nearest
+from ..core.simulations import Simulations
 
 # Method -> the fields of `Simulations` that it needs.
 NEEDS: Mapping[str, tuple[str, ...]] = {

@@ -15,16 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from .._types import Array
-from ..mine import AbstractReference, MarginalReference, PointReference
-from ..nets.frozen import AbstractFrozen
-from ..prior import Prior
-from ..ratio import AbstractRatio
-from ..simulations import Simulations
-from ..simulator import AbstractSimulator
-from .bins import Bins, filled
-from .grid import ThetaGrid
-from .smoothing import Rows, Setting, choose, log_probabilities
+from ..answers.estimates import AbstractRatio
+from ..core.loss import AbstractFrozen
+from ..core.prior import Prior
+from ..core.simulations import Simulations
+from ..core.simulator import AbstractSimulator
+from ..core.solution import Array
+from ..gold.reference import AbstractReference, MarginalReference, PointReference
+from .binning.bins import Bins, filled
+from .binning.grid import ThetaGrid
+from .binning.smoothing import Rows, Setting, choose, log_probabilities
 
 Summary = Callable[[jax.Array], jax.Array]  # one observation (*event) -> (k,)
 

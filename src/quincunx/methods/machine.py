@@ -11,17 +11,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .._types import Array, Key
-from ..kernel import AbstractKernel
-from ..losses import Batch
-from ..nets.encoder import SetEncoder, Summary
-from ..nets.layers import GRU, Dense
-from ..nets.novelty import Novelty
-from ..observations import as_observations
-from ..posterior import Proposal
-from ..simulations import Simulations
-from ..simulator import AbstractJaxSimulator, AbstractSimulator
-from ..space import Gaussian, Space
+from ..answers.bayes.proposal import Proposal
+from ..answers.bayes.space import Gaussian, Space
+from ..core.loss import Batch
+from ..core.run import AbstractKernel
+from ..core.simulations import Simulations, as_observations
+from ..core.simulator import AbstractSimulator
+from ..core.solution import Array, Key
+from ..sample.black_box import AbstractJaxSimulator
+from .nets.encoder import SetEncoder, Summary
+from .nets.layers import GRU, Dense
+from .nets.novelty import Novelty
 
 LOG_SCALES = (-9.0, 2.0)  # proposals neither collapse to a point nor spread far beyond the prior
 WELL_COVERED = 300  # simulated sets; with fewer, intervals were seen to under-cover

@@ -32,18 +32,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._types import Array, Key
-from ..losses import AbstractLoss, Batch
-from ..mine import AbstractReference, MarginalReference, PairReference, PointReference
-from ..nets.encoder import Warp
-from ..nets.frozen import AbstractFrozen
-from ..nets.inputs import ThetaInput
-from ..nets.mlp import Ensemble
-from ..prior import Prior
-from ..ratio import AbstractRatio
-from ..simulations import Simulations
-from ..simulator import AbstractSimulator
+from ..answers.estimates import AbstractRatio
+from ..core.loss import AbstractFrozen, AbstractLoss, Batch
+from ..core.prior import Prior
+from ..core.simulations import Simulations
+from ..core.simulator import AbstractSimulator
+from ..core.solution import Array, Key
+from ..gold.reference import AbstractReference, MarginalReference, PairReference, PointReference
 from .gold import column, require
+from .nets.encoder import Warp
+from .nets.inputs import ThetaInput
+from .nets.mlp import Ensemble
 
 WIDTHS = (100, 100, 100)
 NUM_MEMBERS = 1

@@ -1,0 +1,113 @@
+"""Where machines work: standardised unconstrained parameters, and normal distributions on them."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...core.loss import AbstractFrozen
+from ...core.prior import Prior
+from ...core.solution import Array
+
+LOG_2PI = float(np.log(2 * np.pi))
+
+
+class Space(AbstractFrozen):
+    """Unconstrained parameters, standardised, written u. Nothing on this space can leave the prior's support.
+
+    Fields
+    ------
+    location, spread: mean and standard deviation `(d,)` of the unconstrained parameters of the simulations.
+    prior: the prior.
+    """
+
+    location: jax.Array
+    spread: jax.Array
+    prior: Prior = eqx.field(static=True)
+
+    @staticmethod
+    def of(prior: Prior, theta: Array) -> "Space":
+        """The space standardised by theta `(n, dim)`."""
+        v = prior.unconstrain(theta)
+        return Space(jnp.mean(v, axis=0), jnp.maximum(jnp.std(v, axis=0), 1e-6), prior)
+
+    @property
+    def dim(self) -> int:
+        """d, the number of unconstrained parameters."""
+        return len(self.location)
+
+    def encode(self, theta: Array) -> jax.Array:
+        """theta `(..., dim)` -> u `(..., d)`."""
+        return (self.prior.unconstrain(theta) - self.location) / self.spread
+
+    def decode(self, u: Array) -> jax.Array:
+        """u `(..., d)` -> theta `(..., dim)`, inside the prior's support."""
+        return self.prior.constrain(u * self.spread + self.location)
+
+    def log_prior(self, u: Array) -> jax.Array:
+        """Log density `(...)` of the prior at u `(..., d)`."""
+        return self.prior.log_prob_unconstrained(u * self.spread + self.location) + jnp.sum(jnp.log(self.spread))
+
+    def log_volume(self, u: Array) -> jax.Array:
+        """log |d theta / d u| `(...)` at u `(..., d)`."""
+        return self.log_prior(u) - self.prior.log_prob(self.decode(u))
+
+
+class Gaussian(NamedTuple):
+    """A normal on u, with covariance `diag(scale) R R^T diag(scale)`, R unit lower triangular.
+
+    mean `(d,)`, scale `(d,)`, and `shear`: R's entries below the diagonal, `(0,)` when R is the identity.
+    """
+
+    mean: jax.Array
+    scale: jax.Array
+    shear: jax.Array
+
+    @staticmethod
+    def of(psi: jax.Array, dim: int) -> "Gaussian":
+        """From the flat vector psi = (mean, log scale, shear)."""
+        return Gaussian(psi[:dim], jnp.exp(psi[dim : 2 * dim]), psi[2 * dim :])
+
+    @staticmethod
+    def num_parameters(dim: int, full_covariance: bool) -> int:
+        """The length of psi."""
+        return 2 * dim + (dim * (dim - 1) // 2 if full_covariance else 0)
+
+    def widened(self, width: float) -> "Gaussian":
+        """The same, with `width` added to every scale in quadrature."""
+        return self._replace(scale=jnp.sqrt(self.scale**2 + width**2))
+
+    @property
+    def root(self) -> jax.Array:
+        """R `(d, d)`."""
+        d = len(self.mean)
+        return jnp.eye(d).at[np.tril_indices(d, -1)].set(self.shear) if len(self.shear) else jnp.eye(d)
+
+    def at(self, standard: jax.Array) -> jax.Array:
+        """The points `(..., d)` with these standard coordinates `(..., d)`."""
+        return self.mean + self.scale * (standard @ self.root.T if len(self.shear) else standard)
+
+    def standard(self, u: jax.Array) -> jax.Array:
+        """Standard coordinates `(..., d)` of u `(..., d)`, by forward substitution."""
+        y = (u - self.mean) / self.scale
+        if not len(self.shear):
+            return y
+        root, w = self.root, []
+        for i in range(len(self.mean)):
+            w.append(y[..., i] - sum(root[i, j] * w[j] for j in range(i)))
+        return jnp.stack(w, axis=-1)
+
+    def log_prob(self, u: jax.Array) -> jax.Array:
+        """Log density `(...)` at u `(..., d)`."""
+        return -0.5 * jnp.sum(self.standard(u) ** 2 + LOG_2PI, axis=-1) - jnp.sum(jnp.log(self.scale))
+
+    def gradient(self, u: jax.Array) -> jax.Array:
+        """grad_psi log q(u | psi) `(..., p)` at u `(..., d)`, each entry in units of the proposal's own scales."""
+        w = self.standard(u)
+        parts = [w, w**2 - 1]
+        if len(self.shear):
+            low, high = np.tril_indices(len(self.mean), -1)
+            parts.append(w[..., low] * w[..., high])
+        return jnp.concatenate(parts, axis=-1)

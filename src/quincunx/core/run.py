@@ -1,0 +1,112 @@
+"""`run`: the verb that iterates towards an answer for one set of observations."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .progress import AbstractProgress, NoProgress
+from .solution import Array, InferenceError, Key, Solution, Status
+
+
+class AbstractKernel(eqx.Module):
+    """An iterative algorithm, written as one step.
+
+    Fields
+    ------
+    num_iterations: how many steps `run` takes unless told otherwise.
+    """
+
+    num_iterations: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def check(self, x: Array) -> tuple[jax.Array, tuple[str, ...]]:
+        """Observations `(m, *event)` as float32, and warnings about them.
+
+        Raises `ValueError` for observations that the kernel cannot use, with what to do.
+        """
+
+    @abc.abstractmethod
+    def init(self, key: Key, x: jax.Array) -> Any:
+        """The state before the first step."""
+
+    @abc.abstractmethod
+    def step(self, key: Key, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+        """The next state, and what to record of it."""
+
+    @abc.abstractmethod
+    def estimate(self, state: Any) -> Any:
+        """The answer that a state stands for."""
+
+    @abc.abstractmethod
+    def calls_per_iteration(self) -> int:
+        """Simulated observations that one step asks of the simulator."""
+
+
+def run(
+    key: Key,
+    kernel: AbstractKernel,
+    x: Array,
+    *,
+    num_iterations: int | None = None,
+    progress: AbstractProgress | None = None,
+    throw: bool = True,
+) -> Solution[Any]:
+    """Iterate a kernel on one set of observations.
+
+    Parameters
+    ----------
+    key: random key; the same key gives the same answer.
+    kernel: such as a trained `RecurrentMachine`.
+    x: observations `(m, *event)`.
+    num_iterations: steps to take; the kernel's own number by default.
+    progress: told when the steps are done.
+    throw: raise when the estimate is not finite; otherwise the status says so.
+
+    Returns
+    -------
+    Solution with the estimate, `statistics` (num_observations, num_iterations, num_simulator_calls),
+    `history` (one record per iteration), and warnings.
+
+    Raises
+    ------
+    ValueError: observations of the wrong shape or with NaN, or num_iterations < 1.
+    InferenceError: the estimate is not finite.
+    """
+    count = kernel.num_iterations if num_iterations is None else num_iterations
+    if count < 1:
+        raise ValueError(f"num_iterations must be at least 1, got {count}")
+    checked, warnings = kernel.check(x)
+    reporter = progress or NoProgress()
+    reporter.start("infer", count)
+    try:
+        value, history = _iterate(kernel, key, checked, count)
+        finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((value, history)))
+        reporter.advance(count)
+    finally:
+        reporter.finish()
+    solution = Solution(
+        value,
+        Status.SUCCESS if finite else Status.NOT_FINITE,
+        {
+            "num_observations": len(checked),
+            "num_iterations": count,
+            "num_simulator_calls": count * kernel.calls_per_iteration(),
+        },
+        {name: np.asarray(values) for name, values in history.items()},
+        warnings,
+    )
+    if throw and not solution.ok:
+        raise InferenceError(solution, "Look for extreme observations, and at the training's history.")
+    return solution
+
+
+@eqx.filter_jit
+def _iterate(kernel: AbstractKernel, key: Key, x: jax.Array, count: int) -> tuple[Any, dict[str, jax.Array]]:
+    init_key, step_key = jax.random.split(key)
+    state = kernel.init(init_key, x)
+    state, history = jax.lax.scan(lambda s, k: kernel.step(k, s), state, jax.random.split(step_key, count))
+    return kernel.estimate(state), history

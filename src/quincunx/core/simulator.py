@@ -1,0 +1,92 @@
+"""What every simulator is, at whatever depth of access.
+
+A simulator takes a key and parameters and gives observations. `AbstractSimulator` is all that most of the library
+knows of it: black boxes are in `sample/`, simulators whose latent path can be scored in `gold/`, programs in
+`control/`.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from .prior import Prior
+from .solution import Array, Failure, Key
+
+
+class AbstractSimulator(eqx.Module):
+    """Anything that can draw observations at given parameters.
+
+    Fields
+    ------
+    name: how the simulator is called in files and messages.
+    prior: the prior of its parameters.
+    """
+
+    name: eqx.AbstractVar[str]
+    prior: eqx.AbstractVar[Prior]
+
+    @abc.abstractmethod
+    def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
+        """`num_observations` (m) independent observations at each row of theta `(n, dim)`.
+
+        Returns the observations `(n, m, *event)` as float32, and the rows that failed. A failed row
+        holds NaN. An observation that is not finite makes its row a failed one.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """What is known exactly about a benchmark simulator; a field is None where nothing is.
+
+    All functions are pure JAX. `x` is a set of m i.i.d. observations `(m, *event)`.
+
+    Fields
+    ------
+    log_likelihood: `(theta (dim,), x) -> scalar`, the log-density of the whole set.
+    mle: `x -> theta (dim,)`, the maximum likelihood estimate inside the prior's support.
+    posterior_mean: `x -> theta (dim,)`, under the simulator's own prior.
+    posterior_std: `x -> (dim,)`, likewise.
+    """
+
+    log_likelihood: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+    mle: Callable[[jax.Array], jax.Array] | None = None
+    posterior_mean: Callable[[jax.Array], jax.Array] | None = None
+    posterior_std: Callable[[jax.Array], jax.Array] | None = None
+
+
+def mark_failures(prior: Prior, theta: np.ndarray, x: np.ndarray, reasons: Mapping[int, str]) -> tuple[Failure, ...]:
+    """Fill failed rows of `x` with NaN, in place, and list them: those in `reasons`, and those not finite."""
+    finite = np.all(np.isfinite(x).reshape(len(x), -1), axis=1, keepdims=True)[:, 0]
+    failures = []
+    for row in range(len(x)):
+        if row in reasons or not finite[row]:
+            bad = int(np.sum(~np.isfinite(x[row]).reshape(x.shape[1], -1).all(axis=1)))
+            reason = reasons.get(row, f"{bad} of {x.shape[1]} observations are NaN or infinite")
+            failures.append(Failure(row, dict(zip(prior.columns, theta[row].tolist(), strict=True)), reason))
+            x[row] = np.nan
+    return tuple(failures)
+
+
+def check_prior(prior: object) -> None:
+    if not isinstance(prior, Prior):
+        raise TypeError(f"expected a Prior, got {type(prior).__name__}; write qx.Prior(name=distribution, ...)")
+
+
+class NamedSimulator(AbstractSimulator):
+    """Stands for a simulator that is not here: it has a name and a prior, and cannot run.
+
+    Fields
+    ------
+    advice: how the simulator itself can be had, for the error when it is asked to run.
+    """
+
+    name: str = eqx.field(static=True)
+    prior: Prior = eqx.field(static=True)
+    advice: str = eqx.field(static=True)
+
+    def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
+        raise ValueError(f"the simulator {self.name!r} cannot be run: {self.advice}")

@@ -1,1 +1,0 @@
-"""Frequentist inference on a likelihood ratio: fits, test statistics, toys, regions and their coverage."""

@@ -1,0 +1,67 @@
+"""Whether observed data look like anything that was simulated."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ...core.loss import AbstractFrozen
+from ...core.simulations import Simulations
+from .encoder import Warp
+
+NUM_SETS = 448
+THRESHOLD = 2.0  # times the distance that 1 in 100 simulated sets has to its nearest neighbour
+
+
+class Novelty(AbstractFrozen):
+    """A bank of simulated sets, and the distance of observed data to the nearest of them.
+
+    A set is described by the mean and the standard deviation of its warped components, standardised over
+    the bank. The score is the distance to the nearest set of the bank, divided by the 99th percentile of that
+    distance among the sets of the bank themselves: around or below 1 for data like the simulated.
+
+    Fields
+    ------
+    theta: `(K, dim)`.
+    x: `(K, m, *event)`.
+    warp: the encoder's.
+    """
+
+    theta: jax.Array
+    x: jax.Array
+    warp: Warp
+
+    @staticmethod
+    def of(sims: Simulations, warp: Warp) -> "Novelty":
+        return Novelty(sims.theta[:NUM_SETS], sims.x[:NUM_SETS], warp)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.x.shape[2:]
+
+    def warnings(self, x: jax.Array) -> tuple[str, ...]:
+        """A warning when x `(m, *event)` is far from all simulated sets."""
+        score = float(self.score(x))
+        if score <= THRESHOLD:
+            return ()
+        return (
+            f"the observed data are far from anything simulated: their distance to the nearest simulated set is "
+            f"{score:.1f} times what 99 in 100 simulated sets keep (a warning is given above {THRESHOLD:g}); "
+            "the model may be wrong, or the data in other units",
+        )
+
+    @eqx.filter_jit
+    def score(self, x: jax.Array) -> jax.Array:
+        """The score `()` of x `(m, *event)`."""
+        count = min(len(x), self.x.shape[1])
+        bank = jax.vmap(self._describe)(self.x[:, :count])
+        spread = jnp.std(bank, axis=0) + 1e-6
+        bank = bank / spread
+        own = jnp.linalg.norm(bank[:, None] - bank[None], axis=-1) + jnp.where(
+            jnp.eye(len(bank), dtype=bool), jnp.inf, 0
+        )
+        typical = jnp.quantile(jnp.min(own, axis=1), 0.99)
+        return jnp.min(jnp.linalg.norm(bank - self._describe(x) / spread, axis=-1)) / typical
+
+    def _describe(self, x: jax.Array) -> jax.Array:
+        features = self.warp(x.reshape(len(x), -1))
+        return jnp.concatenate([jnp.mean(features, axis=0), jnp.std(features, axis=0)])

@@ -1,1 +1,0 @@
-"""Reproductions of published results, each one module with a `main(folder)`."""

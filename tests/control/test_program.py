@@ -1,0 +1,564 @@
+"""Programs: gold of NumPyro models against gold written by hand, the laws it obeys, and what is refused."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro import handlers
+from numpyro.contrib.control_flow import scan
+from numpyro.distributions.transforms import AffineTransform, PowerTransform
+from scipy import stats
+
+from quincunx.control.program import program
+from quincunx.core.prior import Prior
+from quincunx.gold.mine import mine
+from quincunx.gold.mined import mined_simulator
+from quincunx.gold.reference import MarginalReference
+from quincunx.sample.simulate import simulate
+
+KEY = jax.random.key(20_180_530)
+MEAN = Prior(mean=dist.Normal(0, 1))
+
+
+def chain(mean):
+    z = numpyro.sample("z", dist.Normal(mean, 1.0))
+    numpyro.sample("x", dist.Normal(z, 0.5))
+
+
+def chain_of_sites():
+    chain(numpyro.sample("mean", dist.Normal(0, 1)))
+
+
+def board(slope, rows=5, start=2):
+    """Galton's board, with a slope that pushes to the side the ball is on."""
+    position = jnp.array(start)
+    for row in range(rows):
+        side = 2 * position / (2 * start) - 1
+        left = numpyro.sample(f"row{row}", dist.BernoulliProbs(jax.nn.sigmoid(slope * side)))
+        position = position + jnp.where(left == 1, -1, 1) * (row % 2 == 0)
+    return position
+
+
+def mixed(rate, shift):
+    """Discrete latents, a vector parameter, a plate, and an observable that is made of all sites."""
+    count = numpyro.sample("count", dist.Poisson(jnp.exp(rate)))
+    kind = numpyro.sample("kind", dist.Categorical(logits=jnp.array([0.0, 1.0, 2.0]) * shift[0]))
+    with numpyro.plate("cells", 3):
+        cell = numpyro.sample("cell", dist.Normal(shift[1] * kind, 1 + 0.1 * count))
+    numpyro.deterministic("x", jnp.append(cell, jnp.stack([kind, count])))
+
+
+@functools.cache
+def made(name):
+    return {
+        "chain": lambda: program(MEAN, observable="x")(chain),
+        "branching": lambda: program(MEAN, observable="x")(branching),
+        "sites": lambda: program(observable="x")(chain_of_sites),
+        "board": lambda: program(Prior(slope=dist.Uniform(-1, 1)))(board),
+        "mixed": lambda: program(
+            Prior(rate=dist.Normal(0, 0.3), shift=dist.Normal(0, 0.5).expand([2])), observable="x"
+        )(mixed),
+    }[name]()
+
+
+def thetas(simulator, n=32):
+    return simulator.prior.sample(jax.random.key(5), n)
+
+
+def mined(simulator, theta):
+    """Gold at theta, in turn, and at its first two: always of the same shape, so that it is compiled once."""
+    return simulator.mine(KEY, np.resize(theta, (20_000, theta.shape[1])), theta[:2])
+
+
+def same(gold, other, tolerance=1e-5):
+    """Log-probabilities up to a term that no theta changes."""
+    np.testing.assert_allclose(gold.x, other.x, atol=tolerance)
+    np.testing.assert_allclose(gold.score, other.score, atol=10 * tolerance)
+    ratios = [each.log_prob - each.log_prob[:, :1] for each in (gold, other)]
+    np.testing.assert_allclose(*ratios, atol=20 * tolerance)
+    assert not gold.failures
+    assert not other.failures
+
+
+# -- against gold written by hand -------------------------------------------------------------
+
+
+def keys_of(key, number):
+    """The keys that NumPyro gives to the sites of a run, in turn."""
+    for _ in range(number):
+        key, own = jax.random.split(key)
+        yield own
+
+
+def test_gaussian_chain_equals_a_mined_simulator():
+    @mined_simulator(MEAN, joint_log_prob=lambda theta, x, z: -0.5 * (z - theta["mean"]) ** 2)
+    def by_hand(key, theta):
+        first, second = keys_of(key, 2)
+        z = theta["mean"] + jax.random.normal(first)
+        return z + 0.5 * jax.random.normal(second), z
+
+    theta = thetas(by_hand)
+    gold = mined(by_hand, theta)
+    assert np.std(gold.score) > 0.5
+    same(mined(made("chain"), theta), gold)
+
+
+def test_galton_board_equals_a_mined_simulator():
+    def log_prob(theta, x, z):
+        """`z`: position and turn of every row."""
+        chance = jax.nn.sigmoid(theta["slope"] * (z[:, 0] / 2 - 1))
+        return jnp.sum(jnp.log(jnp.where(z[:, 1] == 1, chance, 1 - chance)))
+
+    @mined_simulator(Prior(slope=dist.Uniform(-1, 1)), joint_log_prob=log_prob)
+    def by_hand(key, theta):
+        position, path = jnp.array(2.0), []
+        for row, own in enumerate(keys_of(key, 5)):
+            left = jax.random.bernoulli(own, jax.nn.sigmoid(theta["slope"] * (position / 2 - 1)))
+            path.append(jnp.stack([position, 1.0 * left]))
+            position = position + jnp.where(left, -1, 1) * (row % 2 == 0)
+        return position, jnp.stack(path)
+
+    theta = thetas(by_hand)
+    same(mined(made("board"), theta), mined(by_hand, theta))
+
+
+def mixed_log_prob(theta, x):
+    """In float64, at theta `(3,)`, of one observation, which is the whole path."""
+    cell, kind, count = x[:3], x[3], x[4]
+    logits = np.array([0.0, 1.0, 2.0]) * theta[1]
+    return (
+        stats.poisson.logpmf(count, np.exp(theta[0]))
+        + logits[int(kind)]
+        - np.log(np.sum(np.exp(logits)))
+        + np.sum(stats.norm.logpdf(cell, theta[2] * kind, 1 + 0.1 * count))
+    )
+
+
+def test_discrete_latents_plates_and_vector_parameters():
+    theta = np.asarray(thetas(made("mixed")), np.float64)
+    gold = mined(made("mixed"), theta)
+    assert gold.x.shape == (20_000, 5)
+    assert set(gold.x[:32, 3]) == {0, 1, 2}
+    step = 1e-5 * np.eye(3)
+    for row in range(32):
+        path = gold.x[row].astype(np.float64)
+        exact = [mixed_log_prob(each, path) for each in theta[:2]]
+        np.testing.assert_allclose(gold.log_prob[row], exact, rtol=2e-5, atol=2e-5)
+        ahead, behind = ([mixed_log_prob(theta[row] + sign * each, path) for each in step] for sign in (1, -1))
+        np.testing.assert_allclose(gold.score[row], (np.array(ahead) - behind) / 2e-5, rtol=1e-4, atol=1e-4)
+
+
+def test_scan_is_replayed_step_by_step():
+    """A random walk with drift: its steps are Gaussian."""
+
+    @program(Prior(drift=dist.Normal(0, 1)))
+    def walk(drift):
+        step = lambda position, _: (numpyro.sample("step", dist.Normal(position + drift, 1.0)),) * 2
+        return scan(step, 0.0, jnp.arange(4))[0]
+
+    path, drift = np.array([0.3, 1.0, -0.2, 0.5]), 0.7
+    steps = np.diff(path, prepend=0.0) - drift
+    at = jax.jit(jax.value_and_grad(walk.log_prob))
+    value, score = at(jnp.array([drift]), jnp.array(path[-1]), {"step": jnp.array(path)})
+    np.testing.assert_allclose(value, np.sum(stats.norm.logpdf(steps)), rtol=1e-5)
+    np.testing.assert_allclose(score, [np.sum(steps)], rtol=1e-5)
+
+
+def test_masks_count_only_what_they_keep():
+    """A number of draws that is itself drawn, and padding that is not used."""
+
+    def padded(mean):
+        size = numpyro.sample("size", dist.Categorical(probs=jnp.array([0.2, 0.3, 0.5])))
+        with numpyro.plate("all", 3), handlers.mask(mask=jnp.arange(3) <= size):
+            z = numpyro.sample("z", dist.Normal(mean, 1.0))
+        numpyro.sample("x", dist.Normal(jnp.sum(jnp.where(jnp.arange(3) <= size, z, 0)), 1.0))
+
+    simulator = program(MEAN, observable="x")(padded)
+    z = {"size": jnp.array(1), "z": jnp.array([0.4, -0.1, 7.0]), "x": jnp.array(0.0)}
+    score = jax.jit(jax.grad(simulator.log_prob))(jnp.array([0.5]), z["x"], z)
+    np.testing.assert_allclose(score, [0.4 - 0.1 - 2 * 0.5], rtol=1e-5)
+
+
+def test_several_observables_are_flattened_and_concatenated():
+    simulator = program(MEAN, observable=("x", "z"))(chain)
+    theta = jnp.array([0.5])
+    x, z = simulator.path(KEY, theta)
+    assert simulator.event_shape == (2,)
+    np.testing.assert_array_equal(x, [z["x"], z["z"]])
+    exact = stats.norm.logpdf(z["z"], 0.5, 1) + stats.norm.logpdf(z["x"], z["z"], 0.5)
+    log_prob = jax.jit(simulator.log_prob)
+    np.testing.assert_allclose(log_prob(theta, x, z), exact, rtol=1e-5)
+    assert np.isnan(log_prob(theta, x[::-1], z))
+
+
+def test_a_reparameterised_latent_is_a_path_like_any_other():
+    """x given the noise is a Gaussian around mean + noise: its score has the same mean given x."""
+
+    def shifted(mean):
+        noise = numpyro.sample("noise", dist.Normal(0, 1))
+        numpyro.sample("x", dist.Normal(mean + noise, 0.5))
+
+    simulator = program(MEAN, observable="x")(shifted)
+    z = {"noise": jnp.array(0.3), "x": jnp.array(1.0)}
+    score = jax.jit(jax.grad(simulator.log_prob))(jnp.array([0.5]), z["x"], z)
+    np.testing.assert_allclose(score, [(1 - 0.8) / 0.25], rtol=1e-5)
+
+
+# -- parameters that are sites ----------------------------------------------------------------
+
+
+def test_parameters_as_sites_equal_parameters_as_arguments():
+    theta = jnp.array([0.7])
+    (x, z), (same_x, same_z) = (each.path(KEY, theta) for each in (made("sites"), made("chain")))
+    np.testing.assert_array_equal([x, z["z"], z["x"]], [same_x, same_z["z"], same_z["x"]])
+    assert "mean" not in z
+    value, score = jax.jit(jax.value_and_grad(made("sites").log_prob))(theta, x, z)
+    exact = stats.norm.logpdf(z["z"], 0.7, 1) + stats.norm.logpdf(x, z["z"], 0.5)  # and not the prior of mean
+    np.testing.assert_allclose([value, *score], [exact, z["z"] - 0.7], rtol=1e-4)
+
+
+def test_prior_is_read_from_the_sites_and_one_free_site_is_found():
+    assert made("sites").prior == MEAN
+    assert made("sites").parameters == ("mean",)
+
+    def vector():
+        numpyro.sample("noise", dist.Normal(0, 1))
+        with numpyro.plate("two", 2):
+            shift = numpyro.sample("shift", dist.Uniform(-1, 1))
+        numpyro.sample("x", dist.Normal(shift, 1).to_event(1))
+
+    assert program(parameters="shift", observable="x")(vector).prior.columns == ("shift[0]", "shift[1]")
+    with pytest.raises(
+        ValueError, match=r"say which sites are the parameters.*the model has \('noise', 'shift', 'x'\)"
+    ):
+        program(observable="x")(vector)
+
+
+# -- on the host ------------------------------------------------------------------------------
+
+
+def branching(mean):
+    z = numpyro.sample("z", dist.Normal(mean, 1.0))
+    width = 0.5 if z > 0 else 1.5
+    numpyro.sample("x", dist.Normal(z + mean, width))
+
+
+def selecting(mean):
+    z = numpyro.sample("z", dist.Normal(mean, 1.0))
+    numpyro.sample("x", dist.Normal(z + mean, jnp.where(z > 0, 0.5, 1.5)))
+
+
+def test_branching_in_python_equals_selecting_in_jax():
+    host, vectorised = made("branching"), program(MEAN, observable="x")(selecting)
+    assert (host.host, vectorised.host) == (True, False)
+    theta = thetas(host)[:6]
+    other = theta[:, None] + jnp.array([[0.5]])
+    gold, fast = (each.mine(KEY, theta, other) for each in (host, vectorised))
+    same(gold, fast)
+    np.testing.assert_allclose(gold.log_prob, fast.log_prob, atol=1e-4)  # with one alternative, `same` sees none
+    assert len(set(np.sign(theta[:, 0]))) == 2
+    np.testing.assert_allclose(host.draw(KEY, theta[:3], 2)[0], vectorised.draw(KEY, theta[:3], 2)[0], rtol=1e-5)
+    assert host.event_shape == ()
+
+
+def test_runs_may_have_different_sites():
+    """The first heads: the log-probability is that of a geometric law, cut at 4."""
+
+    def tosses(chance):
+        for toss in range(4):
+            if numpyro.sample(f"toss{toss}", dist.BernoulliProbs(chance)):
+                return toss
+        return 4
+
+    simulator = program(Prior(chance=dist.Uniform(0.2, 0.6)))(tosses)
+    gold = simulator.mine(KEY, [[0.3]] * 8, [[0.5]])
+    x = gold.x.astype(np.float64)
+    assert len(set(x)) > 2
+    np.testing.assert_allclose(gold.log_prob[:, 0], x * np.log(0.5) + (x < 4) * np.log(0.5), rtol=1e-4)
+    np.testing.assert_allclose(gold.score[:, 0], (x < 4) / 0.3 - x / 0.7, rtol=1e-4)
+
+
+def test_a_run_that_raises_is_a_failed_row():
+    def fragile(mean):
+        z = numpyro.sample("z", dist.Normal(mean, 1.0))
+        if z > 1.5:
+            raise RuntimeError("out of range")
+        return z
+
+    simulator = program(MEAN)(fragile)
+    gold = simulator.mine(KEY, np.ones((12, 1)), [[0.0]])
+    bad = [failure.row for failure in gold.failures]
+    assert 0 < len(bad) < 12
+    assert {failure.reason for failure in gold.failures} == {"RuntimeError: out of range"}
+    assert np.isnan(gold.score[bad]).all()
+    assert np.isfinite(np.delete(gold.score, bad, axis=0)).all()
+    x, failures = simulator.draw(KEY, np.ones((4, 1)), 3)
+    assert x.shape == (4, 3)
+    assert np.isnan(x[[failure.row for failure in failures]]).all()
+
+
+def test_transforms_that_depend_on_theta_are_no_moving_support():
+    """A log-normal latent, and a power of a uniform one: their supports stay (0, inf) and (0, 1)."""
+
+    def transformed(mean):
+        z = numpyro.sample("z", dist.LogNormal(mean, 1.0))
+        u = numpyro.sample("u", dist.TransformedDistribution(dist.Uniform(0, 1), PowerTransform(jnp.exp(mean))))
+        numpyro.sample("x", dist.Normal(z * u, 1.0))
+
+    simulator, z = program(MEAN, observable="x")(transformed), {name: jnp.array(0.4) for name in "zux"}
+    score = jax.jit(jax.grad(simulator.log_prob))(jnp.array([0.5]), z["x"], z)
+    # d/dm of log N(log z | m, 1) and of log(u^(1/a - 1) / a), a = exp(m)
+    np.testing.assert_allclose(score, [np.log(0.4) - 0.5 - np.log(0.4) * np.exp(-0.5) - 1], rtol=1e-4)
+
+
+def test_a_replay_with_other_sites_names_them():
+    z = {"z": jnp.array(0.0), "x": jnp.array(1.0)}
+    theta = jnp.array([0.3])
+    with pytest.raises(ValueError, match="the site 'w' is not among the replay's sites"):
+        made("chain").log_prob(theta, z["x"], {**z, "w": z["x"]})
+    with pytest.raises(ValueError, match="the site 'z' is in the replay, but not in the path"):
+        made("chain").log_prob(theta, z["x"], {"x": z["x"]})
+
+
+# -- laws -------------------------------------------------------------------------------------
+# Means over 20,000 runs, 4.5 standard errors around their law: 6 numbers, a false alarm in 24,000 by the normal law.
+
+
+@pytest.mark.parametrize("name", ["chain", "board", "mixed"])
+def test_scores_average_to_0_and_ratios_to_1(name):
+    simulator = made(name)
+    theta = np.asarray(thetas(simulator)[:1])
+    gold = simulator.mine(KEY, np.tile(theta, (20_000, 1)), np.concatenate([theta, theta + 0.2]))
+    error = lambda values: np.std(values, axis=0) / np.sqrt(len(values))
+    ratio = np.exp(np.float64(gold.log_prob[:, 1]) - gold.log_prob[:, 0])
+    assert (np.abs(gold.score.mean(axis=0)) < 4.5 * error(gold.score)).all()
+    assert abs(ratio.mean() - 1) < 4.5 * error(ratio)
+    assert np.std(ratio) > 0.05
+
+
+# -- the verbs --------------------------------------------------------------------------------
+
+
+def test_mine_and_simulate():
+    ask = {"num_simulations": 20_000, "reference": MarginalReference(pool_size=2)}
+    sims, again = (mine(KEY, made("chain"), **ask) for _ in range(2))
+    assert sims.log_ratio.shape == (20_000,)
+    assert sims.score.shape == (20_000, 1)
+    assert 0.1 < float(jnp.max(sims.log_ratio)) <= np.log(2) + 1e-5
+    np.testing.assert_array_equal(sims.score, again.score)
+    assert simulate(KEY, made("branching"), num_simulations=5, num_observations=2).x.shape == (5, 2)
+
+
+def test_calling_a_program_calls_the_model():
+    assert made("board").model is board
+    with handlers.seed(rng_seed=0):
+        assert made("board")(0.3).shape == ()
+
+
+# -- what is refused --------------------------------------------------------------------------
+
+
+def normal(name, mean=0.0):
+    return numpyro.sample(name, dist.Normal(mean, 1.0))
+
+
+def reparameterised(mean):
+    return mean + normal("eps")
+
+
+def hidden_delta(mean):
+    numpyro.sample("x", dist.Delta(mean + normal("eps")))
+
+
+def hidden_deterministic(mean):
+    numpyro.deterministic("y", mean * normal("z", mean))
+    normal("w")
+
+
+def uniform(mean):
+    numpyro.sample("x", dist.Uniform(0, jnp.exp(mean)))
+
+
+def truncated(mean):
+    z = numpyro.sample("z", dist.TruncatedNormal(0.0, 1.0, low=mean))
+    normal("x", z)
+
+
+def shifted_beta(mean):
+    numpyro.sample("x", dist.TransformedDistribution(dist.Beta(2.0, 2.0), AffineTransform(mean, 1.0)))
+
+
+def mixture_with_an_edge(mean):
+    parts = [dist.Uniform(0.0, 1.0), dist.Uniform(0.0, 1 + jnp.exp(mean))]
+    numpyro.sample("x", dist.MixtureGeneral(dist.Categorical(jnp.array([0.5, 0.5])), parts))
+
+
+def with_factor(mean):
+    normal("x", mean)
+    numpyro.factor("tilt", mean)
+
+
+def with_param(mean):
+    normal("x", mean + numpyro.param("offset", 0.0))
+
+
+def observed(mean):
+    numpyro.sample("x", dist.Normal(mean, 1.0), obs=0.3)
+
+
+def with_key(mean):
+    return normal("z", mean) + jax.random.normal(numpyro.prng_key())
+
+
+def with_numpy(mean):
+    normal("x", mean + np.random.normal())  # noqa: NPY002
+
+
+def with_numpy_on_the_host(mean):
+    normal("x", mean + np.random.normal() * (1 if normal("z") > 0 else 2))  # noqa: NPY002
+
+
+def scaled(mean):
+    with handlers.scale(scale=2.0):
+        normal("x", mean)
+
+
+def subsampled(mean):
+    with numpyro.plate("cells", 4, subsample_size=2):
+        normal("x", mean)
+
+
+def used_behind_a_mask(mean):
+    with handlers.mask(mask=False):
+        z = normal("z", mean)
+    normal("x", z + mean)
+
+
+def mask_of_theta(mean):
+    with handlers.mask(mask=mean > 0):
+        normal("x", mean)
+
+
+def idle(mean, spare):
+    normal("x", mean + 0 * spare)
+
+
+def rounded(mean):
+    normal("x", jnp.floor(mean))
+
+
+def branch_on_theta(mean):
+    normal("x", mean if mean > 0 else 2 * mean)
+
+
+def number_of_theta(mean, width):
+    z = normal("z", mean)
+    if z * width > 0:
+        normal("y")
+    normal("x", z)
+
+
+def always_fails(mean):
+    z = normal("z", mean)
+    if z * 0 == 0:
+        raise RuntimeError("no luck")
+
+
+def returns_a_mapping(mean):
+    return {"x": normal("x", mean)}
+
+
+TWO = Prior(mean=dist.Normal(0, 1), spare=dist.Normal(0, 1))
+WIDE = Prior(mean=dist.Normal(0, 1), width=dist.Normal(0, 1))
+REFUSED = [
+    (reparameterised, MEAN, None, "what the model returns moves with theta while every draw .* stands still.*Normal"),
+    (hidden_delta, MEAN, "x", "the site 'x' moves with theta"),
+    (hidden_deterministic, MEAN, "y", "the observable 'y' moves with theta"),
+    (uniform, MEAN, "x", "the support of the site 'x' depends on theta"),
+    (truncated, MEAN, "x", "the support of the site 'z' depends on theta"),
+    (shifted_beta, MEAN, "x", "the support of the site 'x' depends on theta"),
+    (mixture_with_an_edge, MEAN, "x", "the support of the site 'x' depends on theta"),
+    (with_factor, MEAN, "x", "the site 'tilt' is a factor"),
+    (with_param, MEAN, "x", "the site 'offset' is a numpyro.param"),
+    (observed, MEAN, "x", "the site 'x' is observed.*obs=None"),
+    (with_key, MEAN, None, r"numpyro.prng_key\(\)"),
+    (with_numpy, MEAN, "x", "same key differ.*np.random"),
+    (with_numpy_on_the_host, MEAN, "x", "same key differ.*np.random"),
+    (scaled, MEAN, "x", "the site 'x' is scaled"),
+    (subsampled, MEAN, "x", "the plate 'cells' is subsampled"),
+    (used_behind_a_mask, MEAN, "x", "the values that the mask of the site 'z' leaves out are used"),
+    (mask_of_theta, MEAN, "x", "the mask of the site 'x' depends on theta"),
+    (idle, TWO, "x", "depends on the parameter 'spare'.* score was 0 in each of 512 runs"),
+    (rounded, MEAN, "x", "the parameter 'mean', or only through steps without a derivative"),
+    (branch_on_theta, MEAN, "x", "depends on the parameter 'mean' itself"),
+    (number_of_theta, WIDE, "x", "a branch or a Python number depends on the parameter 'width' itself"),
+    (always_fails, MEAN, None, "each of 8 runs failed, the first with RuntimeError: no luck"),
+    (chain, MEAN, "xx", r"has no site 'xx' \(did you mean 'x'\?\); it has \('z', 'x'\)"),
+    (branching, MEAN, "xx", r"has no site 'xx' \(did you mean 'x'\?\)"),
+    (chain, MEAN, None, "the model returns nothing; .* observable='x'"),
+    (chain, Prior(meen=dist.Normal(0, 1)), "x", r"no argument 'meen' \(did you mean 'mean'\?\)"),
+    (idle, MEAN, "x", r"argument 'spare' has no prior; the prior has \('mean',\)"),
+    (chain, None, "x", r"argument 'mean' has no prior; write @qx.program\(qx.Prior\(mean=...\), ...\)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "prior", "observable", "message"), REFUSED, ids=[f"{r[0].__name__}-{i}" for i, r in enumerate(REFUSED)]
+)
+def test_refused(model, prior, observable, message):
+    with pytest.raises(ValueError, match=message):
+        program(prior, observable=observable)(model)
+
+
+def test_a_model_that_returns_no_array_is_refused():
+    with pytest.raises(TypeError, match="must return one array, got dict"):
+        program(MEAN)(returns_a_mapping)
+
+
+def hierarchy():
+    width = numpyro.sample("width", dist.Uniform(1, 2))
+    normal("x", numpyro.sample("mean", dist.Normal(0, width)))
+
+
+def masked_parameter():
+    with handlers.mask(mask=False):
+        mean = normal("mean")
+    normal("x", mean)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "message"),
+    [
+        (hierarchy, "mean", "the distribution of the parameter 'mean' depends on the site 'width'"),
+        (hierarchy, ("width", "mean"), "'mean' depends on the site 'width'.*independent"),
+        (chain_of_sites, "meam", r"no site 'meam' \(did you mean 'mean'\?\)"),
+        (chain_of_sites, "x", "'x' is a parameter and the observable"),
+        (masked_parameter, "mean", "the parameter 'mean' is masked"),
+    ],
+)
+def test_refused_parameters(model, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        program(parameters=parameters, observable="x")(model)
+
+
+def test_misuse_of_the_decorator():
+    with pytest.raises(TypeError, match="expected a Prior, got function"):
+        program(chain)
+    with pytest.raises(TypeError, match="expected a NumPyro model, a function, got int"):
+        program(MEAN)(3)
+    with pytest.raises(ValueError, match="one of the two"):
+        program(MEAN, parameters="mean")
+
+
+def test_a_move_that_the_first_runs_miss_makes_a_failed_row():
+    """The observable moves with theta, but only where no run at construction came."""
+
+    def rarely(mean):
+        return normal("z", mean) + jnp.where(mean > 6, mean, 0)
+
+    gold = program(MEAN)(rarely).mine(KEY, [[7.0], [0.0]], [[7.0], [0.0]])
+    assert [failure.row for failure in gold.failures] == [0, 1]

@@ -1,0 +1,206 @@
+"""The training loop, on a problem whose optimum is known: predicting theta from x by least squares."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+from quincunx.core.fit import Training, fit
+from quincunx.core.loss import AbstractLoss
+from quincunx.core.prior import Prior
+from quincunx.core.progress import AbstractProgress
+from quincunx.core.solution import InferenceError, Status
+from quincunx.methods.nets.layers import Dense
+from quincunx.sample.black_box import simulator
+from quincunx.sample.simulate import simulate
+
+COMPILED = []
+
+
+@simulator(Prior(mean=dist.Normal(0, 1)))
+def shifted(key, theta):
+    return theta["mean"] + 0.5 * jax.random.normal(key)
+
+
+class LeastSquares(AbstractLoss):
+    batch_size: int = 50
+
+    def check(self, net: Any, batch: Any) -> None:
+        pass
+
+    def __call__(self, net, batch, key):
+        COMPILED.append(1)  # Python runs only while tracing
+        parts = (batch,) if not isinstance(batch, tuple) else batch
+        errors = [(net(part.x) - part.theta) ** 2 for part in parts]
+        return jnp.mean(jnp.concatenate(errors))
+
+
+class Exploding(LeastSquares):
+    def __call__(self, net, batch, key):
+        return jnp.log(jnp.mean(net(batch.x) ** 2) - 1e9)
+
+
+SIMS = simulate(jax.random.key(0), shifted, num_simulations=1000)
+NET = Dense.make(jax.random.key(1), 1, 1)
+SHORT = Training(num_steps=400, learning_rate=3e-2)
+
+
+def leaves(net):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(net, eqx.is_array))]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+def test_reaches_the_least_squares_solution():
+    x, y = np.asarray(SIMS.x)[:, 0], np.asarray(SIMS.theta)[:, 0]
+    slope, intercept = np.polyfit(x, y, 1)
+    training = Training(num_steps=400, learning_rate=3e-2, validation_fraction=0.0)
+    solution = fit(jax.random.key(2), NET, LeastSquares(), SIMS, training=training)
+    assert solution.status is Status.SUCCESS
+    # The coefficients' own standard errors are 0.014; the cosine schedule ends at rest, so the optimum is met closely.
+    assert float(solution.value.weight[0, 0]) == pytest.approx(slope, abs=0.005)
+    assert float(solution.value.bias[0]) == pytest.approx(intercept, abs=0.005)
+    assert solution.statistics["num_epochs"] == len(solution.history["train_loss"]) == 20
+
+
+def test_same_key_same_bits_and_no_recompilation():
+    first = fit(jax.random.key(3), NET, LeastSquares(), SIMS, training=SHORT)
+    traced = len(COMPILED)
+    second = fit(jax.random.key(3), NET, LeastSquares(), SIMS, training=SHORT)
+    assert len(COMPILED) == traced
+    assert same(first.value, second.value)
+    other = fit(jax.random.key(4), NET, LeastSquares(), SIMS, training=SHORT)
+    assert not same(first.value, other.value)
+
+
+def test_the_network_given_is_not_changed():
+    before = leaves(NET)
+    fit(jax.random.key(3), NET, LeastSquares(), SIMS, training=SHORT)
+    assert all(np.array_equal(a, b) for a, b in zip(before, leaves(NET), strict=True))
+
+
+def test_records_of_different_sizes_share_every_step():
+    more = simulate(jax.random.key(5), shifted, num_simulations=90)
+    solution = fit(jax.random.key(6), NET, LeastSquares(), (SIMS, more), training=SHORT)
+    assert solution.ok
+
+
+def test_early_stopping_keeps_the_best_parameters():
+    training = Training(num_steps=4000, learning_rate=0.5, patience=3)
+    solution = fit(jax.random.key(7), NET, LeastSquares(), SIMS, training=training)
+    losses = solution.history["validation_loss"]
+    assert solution.status is Status.STOPPED_EARLY
+    assert solution.statistics["best_epoch"] == int(np.argmin(losses))
+    assert len(losses) - 1 - int(np.argmin(losses)) == 3
+
+
+def test_a_loss_that_is_not_finite_is_reported_as_what_it_is():
+    with pytest.raises(InferenceError, match="NaN or infinite") as caught:
+        fit(jax.random.key(8), NET, Exploding(), SIMS, training=SHORT)
+    assert caught.value.solution.status is Status.DIVERGED
+    quiet = fit(jax.random.key(8), NET, Exploding(), SIMS, training=SHORT, throw=False)
+    assert not quiet.ok and same(quiet.value, NET)
+
+
+class Interrupt(AbstractProgress):
+    after: int
+
+    def start(self, stage, total):
+        pass
+
+    def advance(self, steps, note=""):
+        if note and steps and len(COUNT) == self.after:
+            raise KeyboardInterrupt
+        COUNT.append(steps)
+
+    def finish(self):
+        pass
+
+
+COUNT: list[int] = []
+
+
+def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path):
+    whole = fit(jax.random.key(9), NET, LeastSquares(), SIMS, training=SHORT)
+    path = tmp_path / "checkpoint"
+    COUNT.clear()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fit(jax.random.key(9), NET, LeastSquares(), SIMS, training=SHORT, checkpoint=path, progress=Interrupt(5))
+    assert str(path) in caught.value.__notes__[0]
+    resumed = fit(jax.random.key(9), NET, LeastSquares(), SIMS, training=SHORT, checkpoint=path, resume=True)
+    assert same(whole.value, resumed.value)
+    assert whole.history == resumed.history
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    path = tmp_path / "checkpoint"
+    COUNT.clear()
+    with pytest.raises(KeyboardInterrupt):
+        fit(jax.random.key(9), NET, LeastSquares(), SIMS, training=SHORT, checkpoint=path, progress=Interrupt(2))
+    with pytest.raises(ValueError, match="another key, data, network or settings"):
+        fit(jax.random.key(10), NET, LeastSquares(), SIMS, training=SHORT, checkpoint=path, resume=True)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot be read"):
+        fit(jax.random.key(9), NET, LeastSquares(), SIMS, training=SHORT, checkpoint=path, resume=True)
+
+
+KILLED = """
+    import sys; sys.path.insert(0, {tests!r})
+    import quincunx.core.checkpoint as checkpoint
+    checkpoint.SECONDS = 0.0
+    import test_fit as t
+    import jax
+    training = t.Training(num_steps=200_000, learning_rate=3e-2)
+    t.fit(jax.random.key(9), t.NET, t.LeastSquares(), t.SIMS, training=training, checkpoint={path!r})
+"""
+
+
+def test_kill_9_leaves_a_checkpoint_that_resumes(tmp_path):
+    path = tmp_path / "checkpoint"
+    script = textwrap.dedent(KILLED.format(tests=os.path.dirname(__file__), path=str(path)))
+    process = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    training = Training(num_steps=200_000, learning_rate=3e-2)
+    with np.load(path) as file:
+        assert "fingerprint" in str(file["header"])
+    COUNT.clear()
+    with pytest.raises(KeyboardInterrupt):  # it goes on from there, under the same fingerprint, in another process
+        fit(
+            jax.random.key(9), NET, LeastSquares(), SIMS, training=training, checkpoint=path, resume=True,
+            progress=Interrupt(2),
+        )  # fmt: skip
+    assert COUNT[0] >= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_steps": 0}, "num_steps must be at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"validation_fraction": 1.0}, r"validation_fraction must be in \[0, 1\)"),
+    ],
+)
+def test_training_settings_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Training(**settings)
+
+
+def test_too_few_simulations():
+    with pytest.raises(ValueError, match="too few to split"):
+        fit(jax.random.key(0), NET, LeastSquares(), SIMS[:1], training=SHORT)

@@ -1,0 +1,256 @@
+"""The recurrent machine: its parts against truth, and the laws that a trained one keeps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+from quincunx.answers.bayes.proposal import Proposal
+from quincunx.answers.bayes.space import Gaussian, Space
+from quincunx.core.fit import Training, fit
+from quincunx.core.prior import Prior
+from quincunx.core.run import run
+from quincunx.methods import alfi
+from quincunx.methods.machine import BankReference, RecurrentMachine, trajectories
+from quincunx.methods.nets.encoder import SetEncoder, Warp, gaussian_fit
+from quincunx.sample.black_box import simulator
+from quincunx.sample.simulate import simulate
+
+PRIOR = Prior(mean=dist.Normal(0, 2), log_spread=dist.Uniform(-1, 1))
+
+
+@simulator(PRIOR)
+def bell(key, theta):
+    return theta["mean"] + jnp.exp(theta["log_spread"]) * jax.random.normal(key)
+
+
+@simulator(PRIOR, name="other")
+def other(key, theta):
+    return theta["mean"] + jnp.exp(theta["log_spread"]) * jax.random.normal(key)
+
+
+KEY = jax.random.key(0)
+TRAINING = Training(num_steps=60, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def sims():
+    return alfi.simulate_bank(KEY, bell, num_simulations=1500, num_observations=40, max_observations=200)
+
+
+@pytest.fixture(scope="module")
+def machine(sims):
+    untrained = RecurrentMachine.for_simulations(sims, num_iterations=8, width=32, memory=16)
+    return fit(KEY, untrained, alfi.ALFI(batch_size=256, num_problems=32), sims, training=TRAINING).value
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+def test_gaussian_fit_is_least_squares_even_at_steep_slopes():
+    rng = np.random.default_rng(0)
+    for slope in (0.5, 30.0, 1000.0):
+        x = rng.uniform(-1, 1, 200)
+        y = slope * x + 0.3 + 0.1 * rng.normal(size=200)
+        expected, residual, *_ = np.linalg.lstsq(np.stack([x, np.ones(200)], 1), y, rcond=None)
+        fitted = np.asarray(gaussian_fit(jnp.stack([x, y], 1).astype(jnp.float32), jnp.ones(200)))
+        # means (2), intercepts (2), coefficients (x on y, y on x), log residual spreads (2)
+        assert fitted[5] == pytest.approx(expected[0], rel=2e-4)
+        assert fitted[3] == pytest.approx(expected[1], abs=2e-3)
+        assert np.exp(fitted[7]) == pytest.approx(np.sqrt(residual[0] / 200), rel=0.02)
+
+
+def test_gaussian_fit_counts_only_weighted_rows():
+    x = jax.random.normal(KEY, (50, 3))
+    weight = (jnp.arange(50) < 20).astype(float)
+    np.testing.assert_allclose(gaussian_fit(x, weight), gaussian_fit(x[:20], jnp.ones(20)), rtol=1e-3, atol=1e-4)
+
+
+def test_encoder_ignores_order_and_masked_observations(sims):
+    space = Space.of(PRIOR, sims[0].theta)
+    sets = [(space.encode(part.theta), part.x) for part in sims]
+    encoder = SetEncoder.make(KEY, sets, width=16, num_pooled=16)
+    x = sims[0].x[0]
+    whole = encoder(x)
+    for a, b in zip(whole, encoder(jax.random.permutation(KEY, x)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+    masked = encoder(jnp.concatenate([x, jnp.full(30, 1e3)]), jnp.concatenate([jnp.ones(40), jnp.zeros(30)]))
+    np.testing.assert_allclose(masked.features, whole.features, atol=2e-4)
+    assert whole.features.shape == (encoder.num_features,)
+
+
+def test_the_regression_summary_is_near_the_posterior_mean_in_the_bulk(sims):
+    space = Space.of(PRIOR, sims[0].theta)
+    encoder = SetEncoder.make(KEY, [(space.encode(p.theta), p.x) for p in sims], width=8, num_pooled=8)
+    fresh = simulate(jax.random.key(1), bell, num_simulations=400, num_observations=40)
+    found = space.decode(jax.vmap(encoder)(fresh.x).mean)
+    x = np.asarray(fresh.x)
+    naive = np.stack([x.mean(1), np.clip(np.log(x.std(1)), -1, 1)], 1)
+    middle = lambda estimate: np.median(np.abs(np.asarray(estimate) - np.asarray(fresh.theta)), axis=0)
+    # The sample moments are near-optimal here. 400 problems give each ratio a standard error near 0.06. In the tails
+    # of an unbounded prior the regression is worse, and the network has to mend it: medians, not means of squares.
+    assert (middle(found) <= 1.3 * middle(naive)).all()
+
+
+def test_warp_keeps_resolution_from_ones_to_thousands():
+    counts = np.exp(np.random.default_rng(0).uniform(0, 7, (5000, 1))).round()
+    warp = Warp.of(counts)
+    features = np.asarray(warp(jnp.array([[1.0], [2.0], [1000.0], [2000.0], [1e9]])))
+    gaps = np.abs(np.diff(features, axis=0)).max(axis=1)
+    assert np.isfinite(features).all() and (gaps[[0, 2]] > 0.1).all()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_gaussian_log_prob_and_gradient(full):
+    d = 3
+    psi = 0.3 * jax.random.normal(KEY, (Gaussian.num_parameters(d, full),))
+    proposal = Gaussian.of(psi, d)
+    u = jax.random.normal(jax.random.key(1), (5, d))
+    cholesky = np.diag(np.asarray(proposal.scale)) @ np.asarray(proposal.root)
+    expected = dist.MultivariateNormal(proposal.mean, scale_tril=jnp.asarray(cholesky)).log_prob(u)
+    np.testing.assert_allclose(proposal.log_prob(u), expected, rtol=1e-4)
+    np.testing.assert_allclose(proposal.at(proposal.standard(u)), u, atol=1e-5)
+    if not full:
+        exact = jax.vmap(jax.grad(lambda p, v: Gaussian.of(p, d).log_prob(v)), (None, 0))(psi, u)
+        units = jnp.concatenate([proposal.scale, jnp.ones(d)])
+        np.testing.assert_allclose(proposal.gradient(u), exact * units, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "expected"),
+    [
+        (alfi.LastWeighting(), [0, 0, 0, 1]),
+        (alfi.ConstantWeighting(), [1, 1, 1, 1]),
+        (alfi.SettledWeighting(first=3), [0, 0, 1, 1]),
+        (alfi.ExponentialWeighting(beta=3.0), np.expm1(3 * np.array([0.25, 0.5, 0.75, 1])) / np.expm1(3)),
+    ],
+)
+def test_weightings(weighting, expected):
+    np.testing.assert_allclose(weighting(4), expected)
+
+
+def test_partial_losses_are_least_at_the_truth():
+    u_star = jnp.array([0.3, -1.0])
+    for loss in (alfi.NegativeLogLikelihood(), alfi.MeanSquaredError()):
+        at = lambda mean, loss=loss: loss(Gaussian.of(jnp.concatenate([mean, jnp.zeros(2)]), 2), u_star)
+        assert float(jnp.abs(jax.grad(at)(u_star)).max()) < 1e-6
+        assert at(u_star + 0.1) > at(u_star)
+
+
+def test_bank_draws_follow_the_proposal_not_the_prior(machine):
+    u = machine.space.encode(PRIOR.sample(jax.random.key(3), 4000))
+    bank = BankReference(u, jnp.exp(-machine.space.log_prior(u)), jnp.zeros((4000, 1)))
+    target = Gaussian(jnp.array([0.5, -0.4]), jnp.array([0.3, 0.3]), jnp.zeros(0))
+    draws = jax.vmap(lambda k: bank.draw(machine, k, target)[0])(jax.random.split(KEY, 200)).reshape(-1, 2)
+    # The kernel's tails are heavier than the normal's: its spread is up to 15 % larger, its centre is the same.
+    np.testing.assert_allclose(draws.mean(0), target.mean, atol=0.05)
+    np.testing.assert_allclose(draws.std(0), target.scale, rtol=0.2)
+
+
+# -- the machine -----------------------------------------------------------------------------------
+
+
+def test_a_trained_machine_is_near_the_truth_and_covers_it(machine):
+    fresh = simulate(jax.random.key(5), bell, num_simulations=300, num_observations=40)
+    psi = trajectories(machine.with_bank(), jax.random.key(6), fresh.x)[:, -1]
+    proposals = jax.vmap(lambda p: Proposal(machine.space, p[None]).interval(0.95))(psi)
+    inside = (proposals[:, 0] <= fresh.theta) & (fresh.theta <= proposals[:, 1])
+    # 300 problems: an exact 95 % interval falls below 0.89 by chance less than once in 10,000.
+    assert (np.asarray(inside).mean(0) > 0.89).all()
+
+
+def test_same_key_same_bits(machine):
+    x = simulate(jax.random.key(7), bell, theta=jnp.array([[1.0, 0.2]]), num_observations=60).x[0]
+    first, second = run(KEY, machine, x), run(KEY, machine, x)
+    np.testing.assert_array_equal(first.value.psi, second.value.psi)
+    assert first.statistics == {"num_observations": 60, "num_iterations": 8, "num_simulator_calls": 8 * 200}
+    assert first.history["mean"].shape == (8, 2)
+
+
+def test_the_bank_asks_nothing_of_the_simulator(machine):
+    x = simulate(jax.random.key(7), bell, theta=jnp.array([[1.0, 0.2]]), num_observations=60).x[0]
+    solution = run(KEY, machine.with_bank(), x)
+    assert solution.statistics["num_simulator_calls"] == 0
+    assert abs(float(solution.value.mean[0]) - float(x.mean())) < 0.3
+
+
+def test_marginalising_over_initial_proposals_gives_a_mixture(machine):
+    x = simulate(jax.random.key(7), bell, theta=jnp.array([[1.0, 0.2]]), num_observations=60).x[0]
+    mixture = machine.with_bank().marginalise(KEY, x, num_proposals=20)
+    single = run(KEY, machine.with_bank(), x).value
+    assert mixture.num_components == 20
+    np.testing.assert_allclose(mixture.mean, single.mean, atol=0.2)
+
+
+def test_proposals_never_leave_the_support_and_integrate_to_one(machine):
+    psi = jnp.array([[0.0, 1.0, 0.0, -0.5]])
+    proposal = Proposal(machine.space, psi)
+    assert bool(PRIOR.contains(proposal.sample(KEY, 2000)).all())
+    # Importance sampling from the prior widened to three times its spread: its own error is below 1 %.
+    wide = dist.Normal(0, 6).sample(KEY, (200_000,)), jax.random.uniform(jax.random.key(1), (200_000,), minval=-1.0)
+    weight = proposal.log_prob(jnp.stack(wide, -1)) - dist.Normal(0, 6).log_prob(wide[0]) + jnp.log(2.0)
+    assert float(jnp.mean(jnp.exp(weight))) == pytest.approx(1, abs=0.03)
+    assert proposal.log_prob(jnp.array([0.0, 1.5])) == -jnp.inf
+    draws = np.asarray(proposal.sample(jax.random.key(9), 20_000))
+    # Standard errors of the mean are 1/140 of the spread: 5 of them are crossed once in a million.
+    np.testing.assert_array_less(np.abs(draws.mean(0) - proposal.mean), 5 * np.asarray(proposal.std) / 140)
+
+
+def test_warnings_for_data_unlike_any_simulated_and_counts_unlike_any_trained(machine):
+    usual = simulate(jax.random.key(11), bell, num_simulations=1, num_observations=40).x[0]
+    assert machine.check(usual)[1] == ()
+    (far,) = machine.check(1000.0 + usual)[1]
+    assert "far from anything simulated" in far
+    many = simulate(jax.random.key(12), bell, num_simulations=1, num_observations=900).x[0]
+    assert any("900 observations" in warning for warning in machine.check(many)[1])
+
+
+def test_full_covariance_and_live_training_share_the_code_path(sims):
+    machine = RecurrentMachine.for_simulations(
+        sims, num_iterations=4, width=16, memory=8, full_covariance=True, bandwidth=0.0
+    )
+    loss = alfi.ALFI(batch_size=128, num_problems=8, live=True, weighting=alfi.ExponentialWeighting())
+    solution = fit(KEY, machine, loss, sims[0], training=Training(num_steps=20))
+    assert solution.ok
+    proposal = run(KEY, solution.value, sims[0].x[0]).value
+    assert proposal.psi.shape == (1, 5)
+
+
+# -- misuse ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (np.zeros((10, 2)), ValueError, r"shape \('m',\); got \(10, 2\)"),
+        (np.zeros(0), ValueError, "no observations"),
+        (np.array([0.0, np.nan, 1.0]), ValueError, "1 of 3 observations are NaN or infinite, the first in row 1"),
+        (np.array(["a", "b"]), TypeError, "must be numbers"),
+        (np.array([1j, 2.0]), TypeError, "complex"),
+    ],
+)
+def test_observations_that_cannot_be_used(machine, x, error, message):
+    with pytest.raises(error, match=message):
+        run(KEY, machine, x)
+
+
+def test_a_machine_refuses_another_simulator(machine, sims):
+    with pytest.raises(ValueError, match=r"trained for the simulator 'bell'.*not for 'other'"):
+        machine.with_simulator(other)
+    with pytest.raises(ValueError, match="not for 'other'"):
+        fit(KEY, machine, alfi.ALFI(), simulate(KEY, other, num_simulations=100, num_observations=40))
+    with pytest.raises(ValueError, match="trains a RecurrentMachine, got SetEncoder"):
+        fit(KEY, machine.encoder, alfi.ALFI(), sims)
+    with pytest.raises(ValueError, match="too few to meta-train"):
+        fit(KEY, machine, alfi.ALFI(), sims[0][:20])
+    with pytest.raises(ValueError, match="num_iterations must be at least 1"):
+        run(KEY, machine, sims[0].x[0], num_iterations=0)
+
+
+def test_the_bank_layout_keeps_to_the_budget():
+    sims = alfi.simulate_bank(KEY, bell, num_simulations=300, num_observations=100, max_observations=1000)
+    assert [part.num_observations for part in sims] == [100, 500, 1000]
+    assert sum(part.num_simulator_calls for part in sims) <= 300 * 100
+    (single,) = alfi.simulate_bank(KEY, bell, num_simulations=50, num_observations=100, max_observations=100)
+    assert single.x.shape == (50, 100)

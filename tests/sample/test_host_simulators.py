@@ -1,0 +1,496 @@
+"""Simulators on the host: NumPy functions in worker processes, and programs in any language."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+from quincunx.core.prior import Prior
+from quincunx.sample import pool as _host_pool
+from quincunx.sample.executable import executable
+from quincunx.sample.numpy_function import NumpySimulator, numpy_simulator
+
+KEY = jax.random.key(0)
+RATE = Prior(rate=dist.Uniform(1, 9))
+MIXED = Prior(rate=dist.Uniform(1, 9), beta=dist.Normal(0, 1).expand((2,)))
+CASE = Prior(case=dist.Uniform(0, 100))
+
+
+def cases(count: int) -> np.ndarray:
+    """Rows of theta 0, 1, 2, ... for simulators that behave in another way in every row."""
+    return np.arange(count, dtype=np.float32)[:, None]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A process nobody has waited for yet is dead too.
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")
+
+
+def gone(pids: list[int], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+def reasons(failures) -> dict[int, str]:
+    return {failure.row: failure.reason for failure in failures}
+
+
+# -- NumPy functions: what they are given, and what comes of it ------------------------------------
+
+
+@numpy_simulator(RATE, source="a test")
+def counts(rng, theta):
+    return rng.poisson(theta["rate"])
+
+
+def test_same_bits_with_any_number_of_workers():
+    theta = RATE.sample(KEY, 30)
+    here, failures = NumpySimulator(counts.function, RATE, "counts", workers=0).draw(KEY, theta, 5)
+    assert here.shape == (30, 5) and here.dtype == np.float32 and failures == ()
+    for workers in (1, 3):
+        x, _ = NumpySimulator(counts.function, RATE, "counts", workers=workers).draw(KEY, theta, 5)
+        np.testing.assert_array_equal(x, here)
+    other, _ = NumpySimulator(counts.function, RATE, "counts", workers=0).draw(jax.random.key(1), theta, 5)
+    assert (other != here).any()
+
+
+def test_rows_are_independent_of_one_another_and_follow_their_law():
+    theta = np.full((40, 1), 4.0)
+    x, _ = counts.draw(KEY, theta, 100)
+    np.testing.assert_array_equal(counts.draw(KEY, theta[:3], 100)[0], x[:3])
+    assert len(np.unique(x, axis=0)) == 40
+    # The mean of 4000 Poisson(4) counts has sd 2/sqrt(4000); 4 sd: false alarms 6e-5, and the key is fixed.
+    assert abs(x.mean() - 4.0) < 4 * 2 / np.sqrt(4000)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_function_sees_names_and_plain_values(workers):
+    @numpy_simulator(MIXED, workers=workers)
+    def echo(rng, theta):
+        print("a print must not disturb the replies")
+        os.write(1, b"nor a write\n")
+        if not (type(theta["rate"]) is float and theta["beta"].shape == (2,) and list(theta) == ["rate", "beta"]):
+            raise AssertionError(theta)
+        return np.append(theta["beta"], theta["rate"])
+
+    theta = np.asarray(MIXED.sample(KEY, 4))
+    x, failures = echo.draw(KEY, theta, 2)
+    assert failures == ()
+    np.testing.assert_array_equal(x, np.repeat(theta[:, None, [1, 2, 0]], 2, axis=1))
+
+
+def test_calling_the_simulator_calls_the_function():
+    assert counts(np.random.default_rng(0), {"rate": 3.0}) == np.random.default_rng(0).poisson(3.0)
+    assert (counts.name, counts.source, counts.prior, counts.workers) == ("counts", "a test", RATE, 2)
+
+
+@numpy_simulator(CASE)
+def harmless(rng, theta):
+    """Rows 0 and 9 upwards are good; the others fail, each in its own way."""
+    case = int(theta["case"])
+    if case == 1:
+        raise TypeError("no such knob\nsecond line")  # line A
+    if case == 2:
+        return np.linalg.inv(np.zeros((2, 2)))[0]  # line B
+    if case == 3:
+        return [np.nan, 1.0]
+    if case == 4:
+        return [1.0, 2.0, 3.0]
+    if case == 5:
+        return [[1.0], [2.0, 3.0]]
+    if case == 6:
+        return [None, "three"]
+    if case == 7:
+        raise SystemExit("enough")  # line C
+    if case == 8:
+        return [1e39, 0.0]  # infinite as float32
+    return np.array([case, 1.0])
+
+
+def line_of(mark: str) -> int:
+    with open(__file__, encoding="utf-8") as file:
+        return next(number for number, line in enumerate(file, 1) if line.rstrip().endswith(mark))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_failed_row_says_why_and_leaves_the_others_alone(workers):
+    simulator = NumpySimulator(harmless.function, CASE, "harmless", workers=workers)
+    x, failures = simulator.draw(KEY, cases(12), 2)
+    expected = {
+        1: f"TypeError: no such knob (line {line_of('# line A')} of test_host.py)",
+        2: f"LinAlgError: Singular matrix (line {line_of('# line B')} of test_host.py)",
+        3: "2 of 2 observations are NaN or infinite",
+        4: "returned shape (3,), others (2,)",
+        5: "the function returned [[1.0], [2.0, 3.0]], a nest of lists of unequal lengths",
+        6: "the function returned [None, 'three'], which is not an array of real numbers",
+        7: f"SystemExit: enough (line {line_of('# line C')} of test_host.py)",
+        8: "2 of 2 observations are NaN or infinite",
+    }
+    assert reasons(failures) == expected
+    assert failures[0].theta == {"case": 1.0}
+    assert np.isnan(x[1:9]).all()
+    np.testing.assert_array_equal(x[[0, 9, 10, 11], :, 0], np.repeat([[0], [9], [10], [11]], 2, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (
+            lambda rng, theta: theta["ratee"],
+            "UnknownParameter: no parameter 'ratee' (did you mean 'rate'?); the prior has rate, beta",
+        ),
+        (
+            lambda rng, theta: theta.__setitem__("rate", 1.0),
+            "AttributeError: 'Parameters' object has no attribute '__setitem__'",
+        ),
+        (lambda rng, theta: theta["beta"].sort(), "ValueError: sort array is read-only"),
+        (lambda rng, theta: np.ones(rng.integers(1, 40)), "the function returned shape"),
+        (lambda rng, theta: [], "the function returned an array of shape (0,), which holds no number"),
+        (lambda rng, theta: 1j, "the function returned 1j, which is not an array of real numbers"),
+        (lambda theta: 1.0, "TypeError: <lambda>() takes 1 positional argument but 2 were given"),
+    ],
+)
+def test_where_every_row_fails_there_is_no_event_shape(function, reason):
+    simulator = numpy_simulator(MIXED, name="bad", workers=0)(function)
+    x, failures = simulator.draw(KEY, MIXED.sample(KEY, 3), 5)
+    assert x.shape == (3, 5) and np.isnan(x).all()
+    assert [failure.row for failure in failures] == [0, 1, 2]
+    assert all(failure.reason.startswith(reason) for failure in failures), failures[0].reason
+
+
+def test_the_commonest_shape_is_the_right_one_even_if_the_first_row_differs():
+    x, failures = numpy_simulator(CASE, workers=0)(lambda rng, theta: np.ones(3 if theta["case"] == 0 else 2)).draw(
+        KEY, cases(4), 1
+    )
+    assert x.shape == (4, 1, 2) and reasons(failures) == {0: "returned shape (3,), others (2,)"}
+
+
+# -- NumPy functions: the processes ------------------------------------------------------------------
+
+
+def test_a_row_that_kills_its_worker_fails_alone_and_nothing_hangs():
+    @numpy_simulator(CASE)
+    def deadly(rng, theta):
+        case = int(theta["case"])
+        if case == 2:
+            os._exit(3)
+        if case == 5:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if case == 7 and os.fork():
+            os._exit(4)  # the child it leaves behind holds the pipe open
+        if case == 7:
+            time.sleep(60)
+        return case + rng.normal()
+
+    began = time.monotonic()
+    x, failures = deadly.draw(KEY, cases(40), 3)
+    assert time.monotonic() - began < 30
+    ended = "the worker process ended in this row "
+    assert reasons(failures) == {2: f"{ended}(exit code 3)", 5: f"{ended}(SIGSEGV)", 7: f"{ended}(exit code 4)"}
+    calm = numpy_simulator(CASE, workers=0)(lambda rng, theta: int(theta["case"]) + rng.normal())
+    good = np.setdiff1d(np.arange(40), [2, 5, 7])
+    np.testing.assert_array_equal(x[good], calm.draw(KEY, cases(40), 3)[0][good])
+
+
+def test_when_all_first_rows_kill_their_worker_the_rest_is_not_tried(monkeypatch):
+    monkeypatch.setattr(_host_pool, "HOPELESS", 3)
+    x, failures = numpy_simulator(CASE)(lambda rng, theta: os._exit(1)).draw(KEY, cases(50), 2)
+    assert x.shape == (50, 2) and len(failures) == 50
+    assert failures[2].reason == "the worker process ended in this row (exit code 1)"
+    assert {failure.reason for failure in failures[3:]} == {
+        "not run: each of the first 3 rows ended its worker process"
+    }
+
+
+def test_workers_are_kept_replaced_when_dead_and_know_the_latest_function():
+    where = numpy_simulator(RATE, workers=1)(lambda rng, theta: os.getpid())
+    theta = RATE.sample(KEY, 1)
+    (first, _), (second, _) = where.draw(KEY, theta, 1), where.draw(KEY, theta, 1)
+    assert first == second and int(first[0, 0]) != os.getpid()
+    level = 1.0
+    simulator = numpy_simulator(RATE, workers=1)(lambda rng, theta: [os.getpid(), level])
+    assert simulator.draw(KEY, theta, 1)[0][0, 0].tolist() == [first[0, 0], 1.0]
+    level = 2.0
+    assert simulator.draw(KEY, theta, 1)[0][0, 0, 1] == 2.0
+    os.kill(int(first[0, 0]), signal.SIGKILL)
+    assert gone([int(first[0, 0])])
+    x, failures = simulator.draw(KEY, theta, 1)
+    assert failures == () and x[0, 0, 0] != first[0, 0]
+
+
+def test_a_worker_imports_neither_jax_nor_the_package_and_starts_no_workers(monkeypatch):
+    @numpy_simulator(RATE)
+    def look(rng, theta):
+        names = {name.split(".")[0] for name in sys.modules}
+        return ["jax" in names, "quincunx" in names, "QUINCUNX_WORKER" in os.environ]
+
+    x, _ = look.draw(KEY, RATE.sample(KEY, 2), 1)
+    assert x.tolist() == [[[0.0, 0.0, 1.0]]] * 2
+    monkeypatch.setenv("QUINCUNX_WORKER", "1")
+    x, _ = numpy_simulator(RATE)(lambda rng, theta: os.getpid()).draw(KEY, [[1.0]], 1)
+    assert x.tolist() == [[float(os.getpid())]]
+
+
+def test_a_worker_imports_from_where_the_caller_does_and_works_in_its_folder(monkeypatch, tmp_path):
+    (tmp_path / "far_away.py").write_text("def model(rng, theta):\n    return float(open('datum').read())\n")
+    (tmp_path / "datum").write_text("2.5")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    model = numpy_simulator(RATE)(importlib.import_module("far_away").model)
+    assert model.draw(KEY, [[1.0]], 1)[0].tolist() == [[2.5]]
+
+
+def test_a_module_that_workers_cannot_find_is_named(monkeypatch, tmp_path):
+    (tmp_path / "never_found.py").write_text("def model(rng, theta):\n    return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    function = importlib.import_module("never_found").model
+    monkeypatch.setattr(sys, "path", sys.path[1:])
+    with pytest.raises(ValueError, match=r"'lost' cannot be loaded in a worker process: ModuleNotFoundError"):
+        numpy_simulator(RATE, name="lost", workers=2)(function).draw(KEY, [[1.0], [2.0]], 1)
+
+
+def test_a_function_that_cannot_travel_is_refused_with_the_cure():
+    lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"'locked' cannot be sent to worker processes.*lock.*workers=0"):
+        numpy_simulator(RATE, name="locked")(lambda rng, theta: lock.locked()).draw(KEY, [[1.0]], 1)
+
+
+def test_misuse_is_refused_at_once():
+    with pytest.raises(TypeError, match="expected a Prior, got function"):
+        numpy_simulator(harmless.function)
+    with pytest.raises(TypeError, match="expected a function"):
+        numpy_simulator(RATE)(3)
+    for workers in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="workers must be a whole number, at least 0"):
+            numpy_simulator(RATE, workers=workers)
+
+
+# A user's script: no guard against being imported again, functions in __main__, and Ctrl-C.
+SCRIPT = """
+import os, signal, sys, threading, time
+import jax, numpyro.distributions as dist
+from quincunx.host import executable, numpy_simulator
+from quincunx.prior import Prior
+from quincunx.simulate import simulate
+
+print("running", flush=True)
+OFFSET = 10.0
+
+def shift(x):
+    return x + OFFSET
+
+@numpy_simulator(Prior(rate=dist.Uniform(1, 9)))
+def where(rng, theta):
+    return [os.getpid(), shift(theta["rate"])]
+
+sims = simulate(jax.random.key(0), where, num_simulations=40)
+print("right", bool((sims.x[:, 0, 1] == sims.theta[:, 0] + OFFSET).all()))
+print("pids", *sorted(set(sims.x[:, 0, 0].astype(int).tolist())), flush=True)
+
+log = open(sys.argv[1], "a+")
+
+def press_when(pids):
+    while len(open(sys.argv[1]).read().split()) < pids:
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+def interrupt(simulator, pids):
+    threading.Thread(target=press_when, args=[pids], daemon=True).start()
+    try:
+        simulate(jax.random.key(0), simulator, num_simulations=4)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+
+@numpy_simulator(where.prior)
+def endless(rng, theta):
+    with open(sys.argv[1], "a") as log:
+        log.write(f"{os.getpid()} ")
+    while True:
+        pass
+
+interrupt(endless, 2)
+interrupt(executable(["sh", "-c", f"sleep 60 & echo $! $$ >> {sys.argv[1]}; wait"], where.prior), 6)
+"""
+
+
+def test_a_script_without_a_guard_runs_once_and_leaves_no_process_behind(tmp_path):
+    script, log = tmp_path / "script.py", tmp_path / "pids"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, script, log],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines.count(["running"]) == 1
+    assert lines.count(["right", "True"]) == 1
+    assert lines.count(["interrupted"]) == 2
+    workers = next(line[1:] for line in lines if line[0] == "pids")
+    pids = [int(pid) for pid in workers + log.read_text().split()]
+    assert len(pids) >= 1 + 2 + 4
+    assert gone(pids)
+
+
+# -- programs ------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import json, os, sys
+question = json.loads(sys.stdin.readline())
+assert sys.stdin.read() == ""
+theta, m, seed = question["parameters"], question["num_observations"], question["seed"]
+case = int(theta["case"])
+if case == 0:
+    print(json.dumps([[case, seed % 1000, j] for j in range(m)]))
+if case == 1:
+    print(json.dumps({"observations": [[case, seed % 1000, j] for j in range(m)]}, indent=2))
+if case == 2:
+    print("# made by a test\\nname, seed, number")
+    print("\\n".join(f"{case}, {seed % 1000}, {j}  # {j}" for j in range(m)))
+if case == 3:
+    print("\\n".join(f"{case} {seed % 1000}\\t{j}" for j in range(m)))
+if case == 4:
+    print("[[1, 2, 3]", end="")
+if case == 5:
+    print(json.dumps([[1, 2, 3]] * (m + 1)))
+if case == 6:
+    print("1,2,3\\n1,2\\n1,2,3")
+if case == 7:
+    print("1,2,3\\n\\n1,,3\\n1,2,3")
+if case == 8:
+    print("[[1, 2, 3]]")
+    sys.exit("warming up\\nout of coffee\\n")
+if case == 9:
+    os.kill(os.getpid(), 9)
+if case == 11:
+    print(json.dumps([[1, float("nan"), 3]] * m))
+if case == 12:
+    print(json.dumps({"x": [[1, 2, 3]] * m}))
+if case == 13:
+    print(json.dumps([[[1], [2, 3]]] * m))
+if case == 14:
+    print(json.dumps([[1, None, 3]] * m))
+if case == 15:
+    print(json.dumps([5] * m))
+"""
+REASONS = {
+    4: "the program returned broken JSON: Expecting ',' delimiter: line 1 column 11 (char 10)",
+    5: "the program returned 4 observations, 3 were asked for",
+    6: "the program returned shape (2,), others (3,)",
+    7: "the program returned '' where a number should be, in line 3 of standard output",
+    8: "exit code 1: out of coffee",
+    9: "SIGKILL",
+    10: "the program returned nothing on standard output",
+    11: "3 of 3 observations are NaN or infinite",
+    12: 'the program returned a JSON object without a list "observations"',
+    13: "the program returned [[1], [2, 3]], a nest of lists of unequal lengths",
+    14: "the program returned [1, None, 3], which is not an array of real numbers",
+    15: "returned shape (), others (3,)",
+}
+
+
+@pytest.fixture
+def program(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return [sys.executable, "-I", "-S", str(path)]
+
+
+def test_programs_are_asked_and_their_answers_read(program):
+    simulator = executable(program, CASE, name="coffee")
+    x, failures = simulator.draw(KEY, cases(16), 3)
+    assert reasons(failures) == REASONS
+    assert x.shape == (16, 3, 3) and np.isnan(x[4:]).all()
+    np.testing.assert_array_equal(x[:4, :, 0], np.repeat(np.arange(4)[:, None], 3, axis=1))  # its parameter
+    np.testing.assert_array_equal(x[:4, :, 2], np.repeat(np.arange(3)[None], 4, axis=0))  # order is kept
+    seeds = x[:4, 0, 1]
+    assert len(np.unique(seeds)) == 4
+    again, _ = simulator.draw(KEY, cases(4), 3)
+    np.testing.assert_array_equal(again, x[:4])
+    other, _ = simulator.draw(jax.random.key(1), cases(4), 3)
+    assert (other[:, 0, 1] != seeds).all()
+
+
+def test_vector_parameters_and_seeds_as_json():
+    simulator = executable([sys.executable, "-I", "-S", "-c", textwrap.dedent("""
+        import json, sys
+        question = json.load(sys.stdin)
+        beta, seed = question["parameters"]["beta"], question["seed"]
+        assert isinstance(seed, int) and 0 <= seed < 2**31 and question["num_observations"] == 1
+        print(json.dumps([beta + [question["parameters"]["rate"]]]))
+    """)], MIXED)  # fmt: skip
+    theta = np.asarray(MIXED.sample(KEY, 2))
+    x, failures = simulator.draw(KEY, theta, 1)
+    assert failures == ()
+    np.testing.assert_array_equal(x[:, 0], theta[:, [1, 2, 0]])
+
+
+def test_one_column_gives_scalars_and_a_command_line_is_split_like_a_shells():
+    simulator = executable("sh -c 'echo x; echo 1.5; echo 2.5'", RATE)
+    x, failures = simulator.draw(KEY, [[1.0]], 2)
+    assert failures == () and x.tolist() == [[1.5, 2.5]]
+    assert simulator.name == "sh"
+
+
+def test_a_program_that_is_too_slow_is_killed_with_all_it_started(tmp_path):
+    command = ["sh", "-c", f"sleep 60 & echo $! $$ >> {tmp_path}/pids; wait"]
+    began = time.monotonic()
+    x, failures = executable(command, RATE, timeout=1).draw(KEY, [[1.0], [2.0]], 1)
+    assert time.monotonic() - began < 20
+    assert x.shape == (2, 1) and set(reasons(failures).values()) == {"no answer within 1 s"}
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 4 and gone(pids)
+
+
+def test_programs_run_side_by_side(tmp_path):
+    # Each program waits for the other, so that one at a time would never end.
+    meet = f"touch {tmp_path}/$$; while [ $(ls {tmp_path} | wc -l) -lt 2 ]; do sleep 0.05; done; echo 1"
+    x, failures = executable(["sh", "-c", meet], RATE, timeout=30, workers=2).draw(KEY, [[1.0], [2.0]], 1)
+    assert failures == () and x.tolist() == [[1.0], [1.0]]
+
+
+def test_a_program_that_vanishes_fails_its_rows(tmp_path):
+    path = tmp_path / "brief"
+    path.write_text("#!/bin/sh\necho 1\n")
+    path.chmod(0o755)
+    simulator = executable([path], RATE)
+    assert simulator.draw(KEY, [[1.0]], 1)[0].tolist() == [[1.0]]
+    path.unlink()
+    _, failures = simulator.draw(KEY, [[1.0]], 1)
+    assert failures[0].reason == f"{path} could not be started: No such file or directory"
+
+
+def test_misuse_of_executable_is_refused_before_any_work(tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_text("echo 1")
+    with pytest.raises(ValueError, match=r"command not found: 'no-such-program'.*install it"):
+        executable(["no-such-program", "--fast"], RATE)
+    with pytest.raises(ValueError, match="chmod"):
+        executable([str(plain)], RATE)
+    with pytest.raises(ValueError, match="command is empty"):
+        executable("", RATE)
+    with pytest.raises(ValueError, match="timeout must be a positive number of seconds, got 0"):
+        executable("sh", RATE, timeout=0)
+    with pytest.raises(ValueError, match="workers must be a whole number, at least 1, got 0"):
+        executable("sh", RATE, workers=0)
+    with pytest.raises(TypeError, match="expected a Prior, got dict"):
+        executable("sh", {"rate": 1})
