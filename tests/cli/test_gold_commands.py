@@ -31,7 +31,7 @@ def test_mine_writes_gold_and_reports_its_quality(tmp_path):
     assert report["num_rows"] == 500 and report["num_failed"] == 0
     assert "quality" in report
     sims = qx.read_gold(out, qx.problems.galton)
-    np.testing.assert_allclose(np.unique(sims.source), [-0.8, -0.6], rtol=1e-6)
+    np.testing.assert_allclose(np.unique(sims.drawn_from), [-0.8, -0.6], rtol=1e-6)
     again = call("mine", "galton", "--at", "skew=-0.8", "--n", 100, "--out", out)
     assert "100 observations of galton" in again.stdout.replace("\n", " ")
     assert qx.read_gold(out, qx.problems.galton).log_ratio is None

@@ -18,7 +18,7 @@ REFERENCES = {
     "pair": qx.PairReference(),
     "marginal": qx.MarginalReference(8),
 }
-FIELDS = ("theta", "x", "log_ratio", "score", "label", "source", "theta_reference")
+FIELDS = ("theta", "x", "log_ratio", "score", "label", "drawn_from", "theta_reference")
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
@@ -79,7 +79,7 @@ def test_gold_mined_elsewhere_trains_the_same_methods(tmp_path):
     lines += [",".join(repr(float(value)) for value in row) for row in rows]
     path = written(tmp_path, "\n".join(lines) + "\n")
     again = qx.read_gold(path, chain.prior, observation=["energy"])
-    np.testing.assert_allclose(again.source, sims.source)
+    np.testing.assert_allclose(again.drawn_from, sims.drawn_from)
     solution = qx.train_ratio(KEY, sims=again, method="alices", training=qx.Training(num_steps=3))
     assert solution.value.log_ratio(jnp.array([0.5]), jnp.zeros(4)).shape == (4,)
     with pytest.raises(ValueError, match="rolr needs log_ratio"):

@@ -37,15 +37,15 @@ def test_rows_say_where_x_was_drawn(mined):
     for name, sims in mined.items():
         label = np.asarray(sims.label)[:, None]
         assert label.mean() == 0.5
-        np.testing.assert_array_equal(np.where(label == 1, sims.source, 0), np.where(label == 1, sims.theta, 0))
+        np.testing.assert_array_equal(np.where(label == 1, sims.drawn_from, 0), np.where(label == 1, sims.theta, 0))
         if name == "point":
-            assert np.all(np.asarray(sims.source)[label[:, 0] == 0] == np.float32(0.3))
+            assert np.all(np.asarray(sims.drawn_from)[label[:, 0] == 0] == np.float32(0.3))
         if name == "pair":
             drawn = np.where(label == 1, sims.theta, sims.theta_reference)
-            np.testing.assert_array_equal(sims.source, drawn)
+            np.testing.assert_array_equal(sims.drawn_from, drawn)
     # x is drawn there: its mean follows source, with unit slope (standard error 0.014).
     sims = mined["marginal"]
-    slope = np.polyfit(np.asarray(sims.source)[:, 0], np.asarray(sims.x)[:, 0], 1)[0]
+    slope = np.polyfit(np.asarray(sims.drawn_from)[:, 0], np.asarray(sims.x)[:, 0], 1)[0]
     assert abs(slope - 1) < 0.07
 
 
@@ -76,7 +76,7 @@ def test_fewer_rows_than_thetas_take_some_from_everywhere():
 
 def test_a_contrast_without_gold_has_a_theta_for_every_row():
     sims = qx.contrast(KEY, chain, num_simulations=300)
-    assert len(np.unique(sims.source)) == 300
+    assert len(np.unique(sims.drawn_from)) == 300
 
 
 def test_the_same_key_gives_the_same_bits_and_another_does_not():
@@ -123,7 +123,7 @@ def test_contrast_gives_labels_without_gold():
     sims = qx.contrast(KEY, qx.problems.weinberg, num_simulations=300, reference=qx.PointReference([45.0, 1.0]))
     assert sims.log_ratio is None and sims.score is None
     at = np.where(np.asarray(sims.label)[:, None] == 1, sims.theta, np.float32([45.0, 1.0]))
-    np.testing.assert_array_equal(sims.source, at)
+    np.testing.assert_array_equal(sims.drawn_from, at)
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_new_numerators_only_where_x_is_from_the_reference(mined):
     numerator = np.asarray(sims.label) == 1
     np.testing.assert_array_equal(again.theta[numerator], sims.theta[numerator])
     assert np.mean(np.asarray(again.theta != sims.theta)[~numerator]) > 0.8
-    np.testing.assert_array_equal(again.source, sims.source)
+    np.testing.assert_array_equal(again.drawn_from, sims.drawn_from)
     assert again.log_ratio is None  # it belonged to the old numerators
 
 

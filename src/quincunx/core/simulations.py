@@ -97,7 +97,7 @@ class Simulations(eqx.Module):
         return dataclasses.replace(self, **picked)
 
     @property
-    def source(self) -> jax.Array:
+    def drawn_from(self) -> jax.Array:
         """The theta `(n, dim)` that each x was drawn from."""
         return self.theta if self.drawn_at is None else self.drawn_at
 
