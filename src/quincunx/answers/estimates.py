@@ -1,32 +1,61 @@
-"""What every estimate of a likelihood ratio is: a function of theta and single observations."""
+"""What every estimator is: what training makes, and what answers are made from.
+
+| an estimator of      | gives                                      | answer                        |
+|----------------------|--------------------------------------------|-------------------------------|
+| the likelihood ratio | `log_ratio(theta, x)`                      | `qx.likelihood(estimator, x)` |
+| the posterior        | a posterior for one data set, by `infer`   | `qx.posterior(estimator, x)`  |
+"""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from ..core.prior import Prior
-from ..core.solution import Array
+from ..core.simulations import as_observations
+from ..core.simulator import AbstractSimulator
+from ..core.solution import Array, Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
 
 
-class AbstractRatio(eqx.Module):
+class AbstractEstimator(eqx.Module):
+    """What a method learns about one simulator.
+
+    Fields
+    ------
+    simulator: what it was trained for.
+    event_shape: shape of one observation.
+    """
+
+    simulator: eqx.AbstractVar[AbstractSimulator]
+    event_shape: eqx.AbstractVar[tuple[int, ...]]
+
+    @property
+    def prior(self) -> Prior:
+        """The prior of the parameters: their names, and the support that no estimate leaves."""
+        return self.simulator.prior
+
+    def observations(self, x: Array) -> jax.Array:
+        """Observed data as float32 `(m, *event)`, checked; raises `ValueError` and `TypeError`."""
+        return as_observations(x, self.event_shape, f"the simulator {self.simulator.name!r}")
+
+    def require(self, simulator: AbstractSimulator) -> None:
+        """Raise `ValueError` unless this estimator was trained for the simulator."""
+        if simulator.name != self.simulator.name or simulator.prior != self.prior:
+            raise ValueError(
+                f"this estimator was trained for the simulator {self.simulator.name!r} with {self.prior}, "
+                f"not for {simulator.name!r} with {simulator.prior}; train one for it"
+            )
+
+
+class AbstractRatio(AbstractEstimator):
     """log r(x | theta) = log p(x | theta) - log p(x | reference), up to a term that depends on x alone.
 
     For i.i.d. observations the log-ratios add. Whatever holds a fixed reference can be compared between thetas:
     log r(x | theta_0, theta_1) = log_ratio(theta_0, x) - log_ratio(theta_1, x).
     """
-
-    @property
-    @abc.abstractmethod
-    def prior(self) -> Prior:
-        """The prior of the parameters: their names, and the support that no estimate leaves."""
-
-    @property
-    @abc.abstractmethod
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one observation."""
 
     @abc.abstractmethod
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
@@ -34,6 +63,14 @@ class AbstractRatio(eqx.Module):
 
         Pure JAX: traceable, differentiable in theta, and fit for `vmap` over either argument.
         """
+
+
+class AbstractPosteriorEstimator(AbstractEstimator):
+    """Gives a posterior for any data set, at once."""
+
+    @abc.abstractmethod
+    def infer(self, key: Key, x: jax.Array) -> Solution[Any]:
+        """The posterior given observations x `(m, *event)` that were checked; its history, and warnings about it."""
 
 
 class ExactRatio(AbstractRatio):
@@ -46,15 +83,9 @@ class ExactRatio(AbstractRatio):
             raise ValueError(f"the simulator {self.simulator.name!r} has no exact log-likelihood")
 
     @property
-    def prior(self) -> Prior:
-        return self.simulator.prior
-
-    @property
     def event_shape(self) -> tuple[int, ...]:
         return self.simulator.event_shape
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
-        log_likelihood = self.simulator.exact.log_likelihood
-        if log_likelihood is None:
-            raise ValueError(f"the simulator {self.simulator.name!r} has no exact log-likelihood")
+        log_likelihood: Any = self.simulator.exact.log_likelihood
         return jax.vmap(lambda each: log_likelihood(jnp.asarray(theta), each[None]))(jnp.asarray(x))

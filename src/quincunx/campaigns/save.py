@@ -1,14 +1,14 @@
 """Save and load without pickle: a folder with a header in JSON and the arrays in one file.
 
-The header says what the folder is (format and library version, class, simulator, parameters, seed) and
-holds the value itself as nested JSON, in which every array is a reference into the arrays' file. Nothing
-in a folder can run code, except that a simulator defined in a Python file is kept as `path/to/file.py:name`,
-and that file, if it is still there, is run when the folder is loaded. Both files carry a SHA-256, so that a
-folder that was cut short, altered, or never one of ours is refused.
+The header says what the folder is (format and library version, class, simulator, parameters, seed) and holds the
+value itself as nested JSON, in which every array is a reference into the arrays' file. Loading runs no code and imports
+nothing that a folder names: a simulator is attached by its owner, or built in. Both files carry a SHA-256, so that a
+folder that was cut short, or altered by accident, is refused.
 """
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import importlib
 import inspect
@@ -16,12 +16,14 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,58 +34,33 @@ from ..core.defaults import version
 from ..core.prior import Prior
 from ..core.simulator import AbstractSimulator, NamedSimulator
 from ..core.solution import Array
-from ..problems.lookup import reference_of, resolve
+from ..problems import CATALOGUE
 
-FORMAT, FORMAT_VERSION = "quincunx", 1
+FORMAT, FORMAT_VERSION = "quincunx", 2
 HEADER, ARRAYS = "header.json", "arrays.npz"
 
-# Where the classes live that can be saved. A new one is an entry here; a class named `*` stands for all of a module.
-_CLASSES = {
-    "methods.machine": ["RecurrentMachine"],
-    "methods.alfi": ["ALFI", "NegativeLogLikelihood", "MeanSquaredError", "LastWeighting",
-                     "ConstantWeighting", "ExponentialWeighting", "SettledWeighting"],
-    "methods.ratio": ["RatioEstimator", "Scales"],
-    "methods.density": ["DensityEstimator", "Standard"],
-    "methods.score": ["ScoreEstimator", "ScoreScales", "LocalRatio"],
-    "methods.bins": ["Bins"],
-    "methods.grid": ["ThetaGrid"],
-    "methods.smoothing": ["Setting"],
-    "methods.histogram": ["*"],
-    "calibration": ["CalibratedRatio", "Knots"],
-    "mine": ["PointReference", "PairReference", "MarginalReference"],
-    "nets.encoder": ["*"],
-    "nets.flows": ["Flow"],
-    "nets.inputs": ["*"],
-    "nets.mlp": ["*"],
-    "nets.layers": ["*"],
-    "nets.novelty": ["*"],
-    "nets.regression": ["*"],
-    "space": ["Space"],
-    "posterior": ["Proposal"],
-    "fit": ["Training"],
-    "infer": ["Inference"],
-    "_types": ["Solution", "Status"],
-}  # fmt: skip
+# What can be saved is what training makes: the classes of these rooms, and of what they are made from.
+ROOMS = ("quincunx.core", "quincunx.gold", "quincunx.answers", "quincunx.methods", "quincunx.checks")
+LAYERS = (eqx.nn.Linear, eqx.nn.GRUCell)
 
 # Constructor arguments of distributions whose attributes are more than they take.
 _ARGUMENTS = {"MultivariateNormal": ("loc", "scale_tril")}
 
-
 NOT_FOUND = (
-    "it was not saved with its machine (it was defined in a script or a notebook, or its file is gone); "
-    "give it: load(folder, simulator=...)"
+    "simulators are not saved with what was trained for them; attach it: qx.load(folder, simulator=...), or on the "
+    "command line --simulator path/to/file.py:name"
 )
 
 
 def save(folder: str | Path, value: Any, *, seed: int | None = None) -> None:
-    """Save a machine, an estimate, an inference or a solution.
+    """Save an estimator, a posterior, an answer, or a solution of one.
 
     The folder is written at once or not at all. It may replace one that was saved before, and nothing else.
 
     Parameters
     ----------
     folder: where to; it is made.
-    value: a `RecurrentMachine`, `Proposal`, `Inference`, or a `Solution` of one.
+    value: what `train` or `infer` returned, or a part of it.
     seed: the seed it was made with, for the header.
 
     Raises
@@ -117,9 +94,8 @@ def load(folder: str | Path, *, simulator: AbstractSimulator | None = None) -> A
 
     Parameters
     ----------
-    simulator: takes the place of the saved one, which must have the same name and prior. Without it a
-        built-in simulator or one in a file is found again; a machine whose simulator is not found works from its
-        bank of simulations.
+    simulator: what the estimator was trained for; it must have the same name and prior. A built-in simulator is found
+        by itself. Without it the estimator answers all that needs no simulator.
 
     Raises
     ------
@@ -149,14 +125,19 @@ def check_target(folder: str | Path) -> None:
 # -- values to JSON --------------------------------------------------------------------------------
 
 
+@functools.cache
 def _registry() -> dict[str, type]:
-    """Name -> class. Modules are imported only now: some of them stand above this one."""
-    classes: dict[str, type] = {}
-    for path, names in _CLASSES.items():
-        module = importlib.import_module(f"{__package__}.{path}")
-        own = [k for k, v in vars(module).items() if inspect.isclass(v) and v.__module__ == module.__name__]
-        for name in own if names == ["*"] else names:
-            classes[name] = getattr(module, name)
+    """Name -> class: every record, enumeration and module of `ROOMS`, but simulators, which may start programs."""
+    importlib.import_module("quincunx.methods")
+    importlib.import_module("quincunx.answers.answer")
+    importlib.import_module("quincunx.checks.calibration")
+    classes = {layer.__name__: layer for layer in LAYERS}
+    for module in [module for name, module in sorted(sys.modules.items()) if name.startswith(ROOMS)]:
+        for name, found in list(vars(module).items()):
+            ours = inspect.isclass(found) and found.__module__ == module.__name__
+            record = ours and (dataclasses.is_dataclass(found) or issubclass(found, enum.Enum))
+            if record and not issubclass(found, AbstractSimulator) and not inspect.isabstract(found):
+                classes[name] = found
     return classes
 
 
@@ -183,7 +164,7 @@ class _Writer:
         if isinstance(value, Prior):
             return {"$prior": {name: self._distribution(name, d) for name, d in value.distributions.items()}}
         if isinstance(value, AbstractSimulator):
-            return {"$simulator": value.name, "prior": self.encode(value.prior), "reference": reference_of(value)}
+            return {"$simulator": value.name, "prior": self.encode(value.prior)}
         return self._object(value)
 
     def _array(self, value: Any) -> dict[str, str]:
@@ -198,7 +179,7 @@ class _Writer:
     def _object(self, value: Any) -> dict[str, Any]:
         name = type(value).__name__
         if _registry().get(name) is not type(value):
-            raise TypeError(f"a {name} cannot be saved; machines, proposals, inferences and their solutions can")
+            raise TypeError(f"a {name} cannot be saved; estimators, posteriors, answers and their solutions can")
         fields = {f.name: self.encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"$class": name, "fields": fields}
 
@@ -265,26 +246,24 @@ class _Reader:
         decoded = {field: self.decode(item) for field, item in fields.items()}
         if isinstance(decoded.get("simulator"), NamedSimulator) and "live" in decoded:
             decoded["live"] = False  # it cannot be run
-        return made(**decoded)
+        if made not in LAYERS:
+            return made(**decoded)
+        layer = object.__new__(made)  # a layer's constructor would draw new weights
+        for field, item in decoded.items():
+            object.__setattr__(layer, field, item)
+        return layer
 
     def _simulator(self, value: dict[str, Any]) -> AbstractSimulator:
         saved = NamedSimulator(value["$simulator"], self.decode(value["prior"]), NOT_FOUND)
-        found = self.simulator or _found(value["reference"]) or saved
-        if found.name != saved.name or found.prior != saved.prior:
+        built_in = CATALOGUE.get(saved.name)
+        if self.simulator is None:
+            return built_in if built_in is not None and built_in.prior == saved.prior else saved
+        if self.simulator.name != saved.name or self.simulator.prior != saved.prior:
             raise ValueError(
-                f"{self.folder} belongs to the simulator {saved.name!r} with {saved.prior}, "
-                f"not to {found.name!r} with {found.prior}; train a machine for that one"
+                f"{self.folder} belongs to the simulator {saved.name!r} with {saved.prior}, not to "
+                f"{self.simulator.name!r} with {self.simulator.prior}; train an estimator for that one"
             )
-        return found
-
-
-def _found(reference: str | None) -> AbstractSimulator | None:
-    if reference is None:
-        return None
-    try:
-        return resolve(reference)
-    except FileNotFoundError:
-        return None
+        return self.simulator
 
 
 def _distributions() -> dict[str, Any]:

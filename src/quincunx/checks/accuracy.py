@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..answers.bayes.proposal import Proposal
+from ..answers.bayes.posterior import MixturePosterior
 from ..answers.bayes.space import Space
 from ..core.solution import Key
 from ..methods.machine import RecurrentMachine, trajectories
@@ -106,7 +106,7 @@ def evaluate(
 @eqx.filter_jit
 def _summaries(space: Space, psi: jax.Array) -> tuple[jax.Array, jax.Array]:
     def one(psi: jax.Array) -> tuple[jax.Array, jax.Array]:
-        proposal = Proposal(space, psi[None])
+        proposal = MixturePosterior(space, psi[None])
         return proposal.mean, proposal.interval(0.95)
 
     return jax.lax.map(jax.vmap(one), psi)

@@ -1,14 +1,16 @@
 """Figures: pure functions from records to Matplotlib figures. They touch nothing global, and no screen."""
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..answers.bayes.proposal import Proposal
-from ..core.solution import Array, Solution
+from ..answers.answer import Answer
+from ..answers.bayes.posterior import MixturePosterior
+from ..core.solution import Solution
 from ..core.tables import estimate_text, observation_columns
 from ..methods.machine import RecurrentMachine
 from ..sample.black_box import AbstractJaxSimulator
@@ -22,31 +24,49 @@ NUM_REPLICATES, MOST_SIMULATED = 40, 5000
 BLUE, ORANGE, DARK = "#3b6ea5", "#d9822b", "#222222"
 
 
-def plot_inference(solution: Solution[Proposal], machine: RecurrentMachine, x: Array) -> "Figure":
-    """The proposal closing in on the answer, and the data against simulations at the answer.
+def plot(answer: Answer, path: str | Path | None = None) -> "Figure":
+    """What was learned, in one figure; saved (PNG, PDF or SVG, by the name) where a path is given.
 
-    Left, for each parameter (at most six): the median and the central 50 and 95 % of the proposal after every
-    iteration, with the maximum likelihood estimate where the simulator knows it; for one or two
-    parameters also the width, on a logarithmic axis. Right, for each component of an observation (at most
-    four): the share of the data in each bin, and that of simulations at draws from the answer (median, central
+    Of a posterior by a recurrent machine: left, for each parameter (at most six), the median and the central 50 and
+    95 % of the proposal after every iteration, with the maximum likelihood estimate where the simulator knows it; for
+    one or two parameters also the width, on a logarithmic axis. Right, for each component of an observation (at most
+    four), the share of the data in each bin, and that of simulations at draws from the answer (median, central
     90 %). A simulator that runs on the host is not started for a figure: the set of the bank nearest to the
-    answer is shown instead.
+    answer is shown instead. Of a likelihood: the confidence region of every parameter at 95 %, and of two together.
     """
     from matplotlib.figure import Figure
 
-    x = np.asarray(x)
-    dim = min(machine.space.prior.dim, MOST_PARAMETERS)
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    machine, solution = answer.estimator, answer.inferred
+    if solution is None or not isinstance(machine, RecurrentMachine):
+        _regions(figure, answer)
+    else:
+        _inference(figure, solution, machine, np.asarray(answer.x))
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _regions(figure: "Figure", answer: Answer) -> None:
+    regions = answer.regions()
+    figure.set_size_inches(4.5 * len(regions), 4)
+    for region, axes in zip(regions, figure.subplots(1, len(regions), squeeze=False)[0], strict=True):
+        region.plot(axes)
+
+
+def _inference(figure: "Figure", solution: Solution[Any], machine: RecurrentMachine, x: np.ndarray) -> None:
+    dim = min(machine.prior.dim, MOST_PARAMETERS)
     components = min(int(np.prod(x.shape[1:], dtype=int)), MOST_COMPONENTS)
     tall = 2.2 + 2.2 * max(math.ceil(dim / 2), math.ceil(components / 2), 1.3)
-    figure = Figure(figsize=(11, min(tall, 10)), layout="constrained")
+    figure.set_size_inches(11, min(tall, 10))
     figure.suptitle(_title(solution.value, machine.simulator.name, len(x)), fontsize=12)
     left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(1.1, 1)))
     _closing_in(left, solution, machine, x)
     _against_simulations(right, solution.value, machine, x)
-    return figure
 
 
-def _title(proposal: Proposal, name: str, count: int) -> str:
+def _title(proposal: MixturePosterior, name: str, count: int) -> str:
     texts = [f"{column} = {estimate_text(row['mean'], row['std'])}" for column, row in proposal.summary().items()]
     more = f", and {len(texts) - 3} more" if len(texts) > 3 else ""
     observations = "1 observation" if count == 1 else f"{count:,} observations"
@@ -56,13 +76,15 @@ def _title(proposal: Proposal, name: str, count: int) -> str:
 # -- left: iterations ------------------------------------------------------------------------------
 
 
-def _closing_in(figure: "SubFigure", solution: Solution[Proposal], machine: RecurrentMachine, x: np.ndarray) -> None:
+def _closing_in(
+    figure: "SubFigure", solution: Solution[MixturePosterior], machine: RecurrentMachine, x: np.ndarray
+) -> None:
     psi = np.asarray(solution.history["psi"])
     first = int(solution.statistics["num_iterations"]) + 1 - len(psi)
     iterations = np.arange(first, first + len(psi))
     bands = _bands(machine, psi)
     known = _known(machine, x)
-    columns = machine.space.prior.columns[:MOST_PARAMETERS]
+    columns = machine.prior.columns[:MOST_PARAMETERS]
     with_width = len(columns) <= 2
     shape = (2, len(columns)) if with_width else (math.ceil(len(columns) / 2), 2)
     axes = np.atleast_2d(figure.subplots(*shape, squeeze=False, sharex=True))
@@ -84,7 +106,9 @@ def _closing_in(figure: "SubFigure", solution: Solution[Proposal], machine: Recu
 def _bands(machine: RecurrentMachine, psi: np.ndarray) -> np.ndarray:
     """Marginal quantiles `(T, 5, dim)` of every proposal."""
     levels = jnp.array([0.025, 0.25, 0.5, 0.75, 0.975])
-    return np.stack([np.asarray(Proposal(machine.space, jnp.asarray(each)[None]).quantile(levels)) for each in psi])
+    return np.stack(
+        [np.asarray(MixturePosterior(machine.space, jnp.asarray(each)[None]).quantile(levels)) for each in psi]
+    )
 
 
 def _known(machine: RecurrentMachine, x: np.ndarray) -> np.ndarray | None:
@@ -106,7 +130,9 @@ def _band(axis: "Axes", iterations: np.ndarray, band: np.ndarray, known: Any) ->
 # -- right: data -----------------------------------------------------------------------------------
 
 
-def _against_simulations(figure: "SubFigure", proposal: Proposal, machine: RecurrentMachine, x: np.ndarray) -> None:
+def _against_simulations(
+    figure: "SubFigure", proposal: MixturePosterior, machine: RecurrentMachine, x: np.ndarray
+) -> None:
     simulated, label = _simulated(proposal, machine, len(x))
     data, simulated = x.reshape(len(x), -1), simulated.reshape(*simulated.shape[:2], -1)
     names = observation_columns(x.shape[1:])[:MOST_COMPONENTS]
@@ -122,7 +148,7 @@ def _against_simulations(figure: "SubFigure", proposal: Proposal, machine: Recur
     figure.suptitle("The data, and simulations at the answer", fontsize=11)
 
 
-def _simulated(proposal: Proposal, machine: RecurrentMachine, count: int) -> tuple[np.ndarray, str]:
+def _simulated(proposal: MixturePosterior, machine: RecurrentMachine, count: int) -> tuple[np.ndarray, str]:
     """Simulated sets `(r, m, *event)`, and what they are."""
     if isinstance(machine.simulator, AbstractJaxSimulator):
         theta_key, x_key = jax.random.split(jax.random.key(0))  # a fixed key: the same answer gives the same figure

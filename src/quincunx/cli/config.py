@@ -1,41 +1,28 @@
-"""Strings to choices: what a TOML file and the command line may say of a training, checked."""
+"""Strings to choices: what a TOML file and the command line may say, checked against what Python takes.
+
+Nothing is listed here: the options of a method, and their types, are those of its signature.
+"""
 
 import dataclasses
+import inspect
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
+import pydantic
 
-from ..core import defaults as defaults
+from ..core import defaults
 from ..core.fit import Training
 from ..core.names import nearest
 from ..core.solution import Key
-from ..methods import alfi
-from ..methods.door import options_of
-from ..methods.gold import NEEDS
-from ..methods.machine import RecurrentMachine
-from ..methods.train_ratio import RATIO_TRAINING
-
-# Top-level keys of a training -> the names and types that `train` knows them by.
-TRAIN_KEYS: Mapping[str, tuple[str, type]] = {
-    "method": ("method", str),
-    "simulations": ("num_simulations", int),
-    "observations": ("num_observations", int),
-    "max_observations": ("max_observations", int),
-}
-CHOICES: Mapping[str, Mapping[str, type]] = {
-    "partial_loss": {"likelihood": alfi.NegativeLogLikelihood, "squared": alfi.MeanSquaredError},
-    "weighting": {
-        "settled": alfi.SettledWeighting,
-        "last": alfi.LastWeighting,
-        "constant": alfi.ConstantWeighting,
-        "exponential": alfi.ExponentialWeighting,
-    },
-}
+from ..methods import CATALOGUE
+from ..methods.method import AbstractMethod
 
 
 def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,14 +31,12 @@ def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mappin
     Parameters
     ----------
     path: a TOML file, or None.
-    given: the command's options by name; None where one was not given.
+    given: the command's options by name; None where one was not given. `set` holds texts NAME=VALUE.
     types_of: the type of each option, by name.
 
     Returns
     -------
-    The options by name, and what the tables stand for: `training`, a `Training` or None if there is no such table; for
-    alfi `loss`, an `ALFI`, and `machine`, keyword arguments of `RecurrentMachine.for_simulations`; for the ratio
-    family `loss` and `estimator`, keyword arguments of the loss and of the estimator's `for_simulations`.
+    The options by name, None where nothing says otherwise, and the tables `options` (of the method) and `training`.
 
     Raises
     ------
@@ -60,50 +45,31 @@ def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mappin
     """
     table = {} if path is None else _read(Path(path))
     where = f"{path}: " if path else ""
-    for name in table:
-        known = [*types_of, *dict.fromkeys([*ALFI_TABLES, *RATIO_TABLES])]
-        if name not in known:
-            raise ValueError(f"{where}unknown key {name!r}{nearest(name, known)}; known are {', '.join(known)}")
-    merged: dict[str, Any] = {}
-    for name, hint in types_of.items():
-        from_file = _typed(where, name, table[name], hint) if name in table else None
-        merged[name] = given[name] if given.get(name) is not None else from_file
-    sections = RATIO_TABLES if merged.get("method") in NEEDS else ALFI_TABLES
-    for name in table:
-        if name not in types_of and name not in sections:
-            raise ValueError(f"{where}{name}: method {merged.get('method')} has the tables {', '.join(sections)}")
-    for name, make in sections.items():
-        section = table.get(name, {})
-        if not isinstance(section, dict):
-            raise ValueError(f"{where}{name}: expected a table [{name}], got {section!r}")
-        merged[name] = make(f"{where}{name}.", section)
-    return merged
+    hints = {**types_of, "options": dict, "training": dict}
+    _check_names(table, hints, where)
+    merged: dict[str, Any] = {name: convert(hints[name], value, where + name) for name, value in table.items()}
+    merged |= {name: value for name, value in given.items() if value is not None and name in types_of}
+    tables = {name: dict(merged.get(name) or {}) for name in ("options", "training")}
+    for text in given.get("set") or ():
+        _assign(tables["options"], text)
+    return {**dict.fromkeys(types_of), **merged, **tables}
 
 
-def train_arguments(merged: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of `train` from what `settings` returned."""
-    if merged.get("method") in NEEDS:
-        raise ValueError(
-            f"{merged['method']} learns a likelihood ratio: train it with `quincunx train`, then use `quincunx limits`"
-        )
-    named = {argument: merged[key] for key, (argument, _) in TRAIN_KEYS.items() if merged.get(key) is not None}
-    return {**named, "training": merged["training"], "loss": merged["loss"], "machine_options": merged["machine"]}
+def method_of(merged: Mapping[str, Any]) -> AbstractMethod:
+    """The method that the settings name, with their options."""
+    name = merged["method"] or defaults.METHOD
+    if name not in CATALOGUE:
+        raise ValueError(f"unknown method {name!r}{nearest(name, CATALOGUE)}; see `quincunx methods`")
+    return build(CATALOGUE[name], merged["options"], f"{name}: ")
 
 
-def ratio_arguments(merged: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of `train_ratio` from what `settings` returned."""
-    for name in ("observations", "max_observations", "resume"):
-        if merged.get(name) is not None:
-            raise ValueError(f"{merged['method']} takes no {name}; that is for alfi: drop it")
-    named: dict[str, Any] = {"method": merged["method"]}
-    if merged.get("simulations") is not None:
-        named["num_simulations"] = merged["simulations"]
-    options = dict(merged["estimator"])
-    if merged.get("members") is not None:
-        options["num_members"] = merged["members"]
-    return {
-        **named, "training": merged["training"], "loss_options": merged["loss"], "estimator_options": options
-    }  # fmt: skip
+def training_of(merged: Mapping[str, Any], method: AbstractMethod) -> Training:
+    """The method's own training, with what the settings change of it."""
+    table = merged["training"]
+    hints = options_of(Training)
+    _check_names(table, hints, "training.")
+    changes = {name: convert(hints[name], value, f"training.{name}") for name, value in table.items()}
+    return dataclasses.replace(method.training, **changes)
 
 
 def seed_of(merged: Mapping[str, Any]) -> int:
@@ -119,6 +85,114 @@ def key_of(merged: Mapping[str, Any]) -> Key:
     return jax.random.key(seed_of(merged))
 
 
+# -- from tables to what Python takes ----------------------------------------------------------------
+
+
+def options_of(make: Callable[..., Any]) -> dict[str, Any]:
+    """Option -> type, of a class or a function, but those that no table can hold, such as arrays and functions."""
+    if inspect.isclass(make):
+        known = typing.get_type_hints(make)
+        hints = {field.name: known[field.name] for field in dataclasses.fields(make)}
+    else:
+        hints = {name: hint for name, hint in typing.get_type_hints(make).items() if name != "return"}
+        for name, parameter in inspect.signature(make).parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                hints |= typing.get_type_hints(typing.get_args(hints.pop(name))[0])
+    return {name: hint for name, hint in hints.items() if set(_kinds(hint)) - {types.NoneType}}
+
+
+def build(make: Callable[..., Any], table: Mapping[str, Any], where: str) -> Any:
+    """What a class or a function makes of a table of its options."""
+    hints = options_of(make)
+    _check_names(table, hints, where)
+    return make(**{name: convert(hints[name], value, where + name) for name, value in table.items()})
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """A value of the type that the hint asks for: a table makes a record, a word one of several."""
+    kinds = _kinds(hint)
+    for kind in kinds:
+        if _is_record(kind) and isinstance(value, Mapping | str):
+            return _choice(kind, value, where) if _is_abstract(kind) else _record(kind, value, where)
+    plain = typing.Union[tuple(kind for kind in kinds if not _is_record(kind))]  # noqa: UP007 - made at run time
+    value = tuple(value) if isinstance(value, list) and any(typing.get_origin(k) is tuple for k in kinds) else value
+    try:
+        return pydantic.TypeAdapter(plain).validate_python(value, strict=True)
+    except pydantic.ValidationError as error:
+        expected = " or ".join(_called(kind) for kind in kinds)
+        raise ValueError(f"{where}: expected {expected}, got {value!r} ({type(value).__name__})") from error
+
+
+def _record(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: expected a table with {', '.join(options_of(kind))}, got {value!r}")
+    return build(kind, value, f"{where}.")
+
+
+def _choice(kind: type, value: Any, where: str) -> Any:
+    """`"exponential"`, or `{ name = "exponential", beta = 2.0 }`; a table that fits one alone needs no name."""
+    known = {choice_name(each, kind): each for each in kind.__subclasses__()}
+    table = dict(value) if isinstance(value, Mapping) else {"name": value}
+    name = table.pop("name", None)
+    if name is None:
+        fitting = [each for each, made in known.items() if table.keys() <= options_of(made).keys()]
+        name = fitting[0] if len(fitting) == 1 else None
+    if name not in known:
+        raise ValueError(f"{where}: unknown choice {name!r}{nearest(str(name), known)}; known are {', '.join(known)}")
+    return build(known[name], table, f"{where}.")
+
+
+def choice_name(kind: type, of: type) -> str:
+    """`settled` for SettledWeighting among the kinds of AbstractWeighting; `mean_squared_error` for a name of its own."""
+    short = kind.__name__.removesuffix(of.__name__.removeprefix("Abstract"))
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", short).lower()
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a hint that a TOML file can hold."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = [kind for each in typing.get_args(hint) for kind in _kinds(each)] if union else [hint]
+    plain = (int, float, str, bool, dict, types.NoneType)
+    return tuple(k for k in kinds if k in plain or typing.get_origin(k) in (tuple, list, Mapping) or _is_record(k))
+
+
+def _is_record(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, eqx.Module)
+
+
+def _is_abstract(kind: type) -> bool:
+    return kind.__name__.startswith("Abstract")
+
+
+def _called(kind: Any) -> str:
+    names = {types.NoneType: "nothing", dict: "a table", Mapping: "a table of numbers"}
+    if kind in names or typing.get_origin(kind) is Mapping:
+        return names.get(kind, names[Mapping])
+    return kind.__name__ if inspect.isclass(kind) and not typing.get_args(kind) else str(kind)
+
+
+def _check_names(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
+    for name in table:
+        if name not in known:
+            close = nearest(name, known)
+            raise ValueError(f"{where}{name}: unknown key{close}; known are {', '.join(known) or 'none'}")
+
+
+def _assign(table: dict[str, Any], text: str) -> None:
+    """Put `network.members=5` into nested tables; what is no value of TOML is taken as text."""
+    path, equals, value = text.partition("=")
+    *outer, name = path.strip().split(".")
+    if not equals or not all([*outer, name]):
+        raise ValueError(f"--set {text}: expected NAME=VALUE, such as --set alpha=5 or --set network.members=5")
+    for part in outer:
+        table[part] = dict(table.get(part) or {})
+        table = table[part]
+    try:
+        table[name] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[name] = value.strip()
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}; give a TOML file")
@@ -126,90 +200,3 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
-
-
-def _training(where: str, table: Mapping[str, Any]) -> Training:
-    return Training(**_checked(where, table, _field_types(Training)))
-
-
-def _ratio_training(where: str, table: Mapping[str, Any]) -> Training:
-    return dataclasses.replace(RATIO_TRAINING, **_checked(where, table, _field_types(Training)))
-
-
-def _ratio_loss(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    return _checked(where, table, {"alpha": float, "batch_size": int})
-
-
-def _estimator(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = {
-        "widths": list[int],
-        "num_members": int,
-        "activation": str,
-        "form": str,
-        "layers": int,
-        "width": int,
-        "knots": int,
-    }
-    return {name: tuple(value) if name == "widths" else value for name, value in _checked(where, table, kinds).items()}
-
-
-def _loss(where: str, table: Mapping[str, Any]) -> alfi.ALFI:
-    chosen = {name: _choice(where, name, table[name]) for name in CHOICES if name in table}
-    plain = {name: hint for name, hint in _field_types(alfi.ALFI).items() if name not in CHOICES}
-    rest = {name: value for name, value in table.items() if name not in CHOICES}
-    return alfi.ALFI(**_checked(where, rest, plain, also=tuple(CHOICES)), **chosen)
-
-
-def _machine(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(RecurrentMachine.for_simulations)
-    names = options_of(RecurrentMachine.for_simulations, "sims", "key")
-    return _checked(where, table, {name: hints[name] for name in names})
-
-
-# The tables of a TOML file, by what they hold.
-ALFI_TABLES = {"training": _training, "loss": _loss, "machine": _machine}
-RATIO_TABLES = {"training": _ratio_training, "loss": _ratio_loss, "estimator": _estimator}
-
-
-def _choice(where: str, name: str, value: Any) -> Any:
-    """`"exponential"`, or `{ name = "exponential", beta = 2.0 }`."""
-    table = dict(value) if isinstance(value, dict) else {"name": value}
-    called, known = table.pop("name", None), CHOICES[name]
-    if called not in known:
-        close = nearest(str(called), known)
-        raise ValueError(f"{where}{name}: unknown choice {called!r}{close}; known are {', '.join(known)}")
-    return known[called](**_checked(f"{where}{name}.", table, _field_types(known[called])))
-
-
-def _field_types(record: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(record)
-    return {field.name: hints[field.name] for field in dataclasses.fields(record)}
-
-
-def _checked(
-    where: str, table: Mapping[str, Any], hints: Mapping[str, Any], also: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Values of the types that the hints ask for, under known names."""
-    known = [*hints, *also]
-    for name in table:
-        if name not in hints:
-            close = nearest(name, known)
-            raise ValueError(f"{where}{name}: unknown key{close}; known are {', '.join(known) or 'none'}")
-    return {name: _typed(where, name, value, hints[name]) for name, value in table.items()}
-
-
-def _typed(where: str, name: str, value: Any, hint: Any) -> Any:
-    allowed = tuple(t for t in typing.get_args(hint) if t is not type(None)) if _is_union(hint) else (hint,)
-    if float in allowed and type(value) is int:
-        return float(value)
-    if typing.get_origin(hint) is list:
-        items = value if isinstance(value, list) else [value]
-        return [_typed(where, name, item, typing.get_args(hint)[0]) for item in items]
-    if type(value) not in allowed:
-        names = " or ".join(t.__name__ for t in allowed)
-        raise ValueError(f"{where}{name}: expected {names}, got {value!r} ({type(value).__name__})")
-    return value
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)

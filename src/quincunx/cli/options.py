@@ -8,37 +8,44 @@ from typing import Annotated, Any
 
 import typer
 
-from ..core import defaults as defaults
+from ..core import defaults
 
 FAILED, MISUSED = 1, 2
 
 Simulator = Annotated[str, typer.Argument(metavar="SIMULATOR", help="Built-in name, or path/to/file.py:name.")]
+Attached = Annotated[
+    str | None,
+    typer.Option("--simulator", metavar="SIMULATOR", help="What the model was trained for, unless it is built in."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE.toml", help="Settings: these options, and tables training, machine, loss."),
+    typer.Option("--config", metavar="FILE.toml", help="Settings: these options, and tables options and training."),
 ]
-Method = Annotated[str | None, typer.Option("--method", show_default=defaults.METHOD, help="How to infer.")]
+Method = Annotated[
+    str | None, typer.Option("--method", show_default=defaults.METHOD, help="One of those in `quincunx methods`.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the method, such as alpha=5 or network.members=5."),
+]
 NumSimulations = Annotated[
     int | None,
-    typer.Option("--simulations", min=1, show_default=str(defaults.NUM_SIMULATIONS), help="Size of the training bank."),
-]
-NumObservations = Annotated[
-    int | None,
-    typer.Option(
-        "--observations", min=1, show_default=str(defaults.NUM_OBSERVATIONS), help="Observations in each simulation."
-    ),
-]
-MaxObservations = Annotated[
-    int | None,
-    typer.Option(
-        "--max-observations", min=1, show_default=str(defaults.MAX_OBSERVATIONS), help="Most that data sets will have."
-    ),
+    typer.Option("--simulations", min=1, show_default="the method's", help="Observations to simulate, in all."),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", min=0, max=2**32 - 1, show_default=str(defaults.SEED), help="Random seed.")
 ]
 Resume = Annotated[bool | None, typer.Option("--resume", help="Go on from the checkpoint of an interrupted training.")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="X.csv", help="One observation per row.")]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", metavar="NAME", help="A column to read; all if not given.")
+]
+Counts = Annotated[
+    str | None, typer.Option("--counts", metavar="NAME", help="Column that says how often its row was observed.")
+]
+TRAIN_TYPES: Mapping[str, Any] = {"method": str, "simulations": int, "seed": int, "resume": bool}
+DATA_TYPES: Mapping[str, Any] = {"data": str, "column": list[str], "counts": str}
 
 
 class Interrupted(Exception):
@@ -83,10 +90,29 @@ def print_json(value: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
+def print_files(folder: Path, names: tuple[str, ...]) -> None:
+    terminal().print("Files: " + ", ".join(str(folder / name) for name in names), soft_wrap=True)
+
+
 def terminal(stderr: bool = False) -> Any:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def read_data(merged: Mapping[str, Any], event_shape: tuple[int, ...]) -> Any:
+    """The observations that --data, --column and --counts name."""
+    from ..core.tables import read_observations
+
+    if merged["data"] is None:
+        raise ValueError("no data; give --data X.csv, one observation per row")
+    columns = merged["column"] or ()
+    return read_observations(merged["data"], event_shape=event_shape, columns=columns, counts=merged["counts"])
 
 
 def assignments(texts: list[str], columns: tuple[str, ...]) -> dict[str, float]:
@@ -105,3 +131,10 @@ def assignments(texts: list[str], columns: tuple[str, ...]) -> dict[str, float]:
             raise ValueError(f"--at {name.strip()} is given twice; give each parameter once")
         named[name.strip()] = number
     return named
+
+
+def theta_of(texts: list[str] | None, columns: tuple[str, ...]) -> Any:
+    """theta `(dim,)` from `NAME=VALUE` texts, or None without any."""
+    from ..core.tables import parameter_vector
+
+    return parameter_vector(assignments(texts, columns), columns) if texts else None

@@ -1,9 +1,6 @@
 """What the command line says before JAX is imported: defaults shown in its help, and the version."""
 
 METHOD = "alfi"
-NUM_SIMULATIONS = 10_000
-NUM_OBSERVATIONS = 100
-MAX_OBSERVATIONS = 3000
 SEED = 0
 
 

@@ -1,8 +1,7 @@
 """`fit`: the one training loop. An epoch is one compiled `lax.scan` over minibatches."""
 
 import dataclasses
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +12,7 @@ import numpy as np
 import optax
 
 from . import checkpoint as checkpoints
+from .batches import bucket, filled
 from .loss import AbstractLoss, Batch, partition
 from .progress import AbstractProgress, NoProgress
 from .simulations import Simulations
@@ -56,11 +56,23 @@ class Training:
             if not ok:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)}")
 
+
+class _Pace(NamedTuple):
+    """The numbers of a `Training` that the compiled step sees: another value of one of them compiles nothing."""
+
+    num_steps: Any
+    learning_rate: Any
+    weight_decay: Any
+    clip_norm: Any
+
     def optimiser(self) -> optax.GradientTransformation:
-        warmup = max(1, self.num_steps // 50)
-        schedule = optax.warmup_cosine_decay_schedule(
-            self.learning_rate / 20, self.learning_rate, warmup, max(self.num_steps, warmup + 1)
-        )
+        warmup = jnp.maximum(1.0, self.num_steps // 50)
+
+        def schedule(step: jax.Array) -> jax.Array:
+            rising = 0.05 + 0.95 * step / warmup
+            done = jnp.clip((step - warmup) / jnp.maximum(self.num_steps - warmup, 1.0), 0.0, 1.0)
+            return self.learning_rate * jnp.where(step < warmup, rising, 0.5 * (1 + jnp.cos(jnp.pi * done)))
+
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm), optax.adamw(schedule, weight_decay=self.weight_decay)
         )
@@ -72,11 +84,40 @@ class _State(NamedTuple):
     params: Any
     opt_state: Any
     best_params: Any
-    best_loss: jax.Array
-    best_epoch: jax.Array
-    epoch: jax.Array
-    train_losses: jax.Array
-    validation_losses: jax.Array
+    best_loss: Any
+    best_epoch: Any
+    epoch: Any
+
+
+class _Batches(NamedTuple):
+    """Which rows of every record make each batch `(B, rows)`, and which of the B batches count `(B,)`.
+
+    B is a bucket, and so are the numbers of rows of small or further records: other sizes compile nothing.
+    """
+
+    rows: tuple[np.ndarray, ...]
+    counts: np.ndarray
+
+    @staticmethod
+    def of(rng: np.random.Generator | None, parts: Sequence[np.ndarray], batch_size: int) -> "_Batches":
+        """From the row numbers of every record, shuffled anew where there is a generator."""
+        size = _at_most(min(batch_size, len(parts[0])))
+        count = len(parts[0]) // size
+        rows = []
+        for index, part in enumerate(parts):
+            own = size if index == 0 else bucket(-(-len(part) // count))
+            order = [part if rng is None else rng.permutation(part) for _ in range(-(-own * count // len(part)))]
+            rows.append(filled(np.concatenate(order)[: own * count].reshape(count, own), bucket(count)))
+        return _Batches(tuple(rows), np.arange(bucket(count)) < count)
+
+    @property
+    def number(self) -> int:
+        return int(self.counts.sum())
+
+
+def _at_most(count: int) -> int:
+    """The largest bucket that is not above the count."""
+    return count if bucket(count) == count else next(size for size in range(count, 0, -1) if bucket(size) == size)
 
 
 def fit(
@@ -116,62 +157,70 @@ def fit(
     ValueError: simulations that the loss cannot use, too few of them, or a checkpoint of another fit.
     InferenceError: the loss became NaN or infinite.
     """
-    data = sims if isinstance(sims, Simulations) else tuple(sims)
-    loss.check(net, data)
-    split_key, epoch_key, validation_key = jax.random.split(key, 3)
-    train, held_out = _split(split_key, data, training.validation_fraction)
-    lengths = [len(part) for part in _parts(train)]
-    batch_size = min(loss.batch_size, lengths[0])
-    num_batches = lengths[0] // batch_size
-    num_epochs = -(-training.num_steps // num_batches)
+    parts = (sims,) if isinstance(sims, Simulations) else tuple(sims)
+    loss.check(net, sims if isinstance(sims, Simulations) else parts)
+    shuffle_key, step_key, validation_key = jax.random.split(key, 3)
+    seed = np.asarray(jax.random.key_data(shuffle_key)).tolist()
+    train_rows, held_rows = _split(np.random.default_rng(seed), [len(part) for part in parts], training)
+    batches = _Batches.of(None, train_rows, loss.batch_size)
+    held = None if held_rows is None else _Batches.of(None, held_rows, loss.batch_size)
+    num_epochs = -(-training.num_steps // batches.number)
+    data = tuple(_padded(part) for part in parts)
+    numbers = (training.num_steps, training.learning_rate, training.weight_decay, training.clip_norm)
+    pace = _Pace(*np.asarray(numbers, np.float32))
     params: Any
     params, static = partition(net)
-    empty = jnp.full(num_epochs, jnp.nan)
-    state = _State(
-        params, training.optimiser().init(params), params, jnp.array(jnp.inf), jnp.array(-1), jnp.array(0), empty, empty
-    )
-    fingerprint = checkpoints.fingerprint(key, state, loss, training, data)
+    state = _State(params, _start(pace, params), params, np.float32(np.inf), np.int32(-1), np.int32(0))
+    losses = np.full((2, num_epochs), np.nan)
+    fingerprint = checkpoints.fingerprint(key, state, loss, training, parts)
     if resume and checkpoint is not None:
-        state = checkpoints.load(checkpoint, fingerprint, state)
+        state, losses = checkpoints.load(checkpoint, fingerprint, (state, losses))
+        losses = np.array(losses)
 
-    run_epoch = functools.partial(_epoch, static, loss, training, batch_size, num_batches, train, held_out)
+    whole = isinstance(sims, Simulations)
     reporter, saver = progress or NoProgress(), checkpoints.Saver(checkpoint, fingerprint)
     status = Status.SUCCESS
     reporter.start("train", num_epochs)
     try:
         reporter.advance(int(state.epoch))
         while (epoch := int(state.epoch)) < num_epochs:
-            state = run_epoch(state, epoch_key, validation_key)
-            value = float(state.train_losses[epoch])
+            shuffled = _Batches.of(np.random.default_rng([*seed, epoch]), train_rows, loss.batch_size)
+            state, *found = _epoch(static, loss, pace, whole, data, shuffled, held, state, step_key, validation_key)
+            losses[:, epoch] = found
+            value, shown = losses[:, epoch]
             if not np.isfinite(value):
                 status = Status.DIVERGED
                 break
-            saver.save_if_due(state)
-            shown = float(state.validation_losses[epoch])
+            saver.save_if_due((state, losses))
             reporter.advance(1, f"loss {shown if np.isfinite(shown) else value:.3f}")
             if training.patience is not None and epoch - int(state.best_epoch) >= training.patience:
                 status = Status.STOPPED_EARLY
                 break
     except KeyboardInterrupt as interrupt:
-        saver.save(state)
+        saver.save((state, losses))
         if checkpoint is not None:
             interrupt.add_note(f"the checkpoint is kept in {checkpoint}; call fit with resume=True to go on")
         raise
     finally:
         reporter.finish()
-    return _solution(state, static, status, num_batches, throw)
+    return _solution(state, losses, static, status, batches.number, throw)
 
 
-def _solution(state: _State, static: Any, status: Status, num_batches: int, throw: bool) -> Solution:
+def _padded(part: Simulations) -> Simulations:
+    """The record filled up to a bucket of rows, without what no loss looks at and would make each a type of its own."""
+    bare = jax.tree.map(np.asarray, dataclasses.replace(part, failures=(), reference=None))
+    return jax.tree.map(jnp.asarray, bare[np.arange(bucket(len(part))) % len(part)])
+
+
+def _solution(
+    state: _State, losses: np.ndarray, static: Any, status: Status, num_batches: int, throw: bool
+) -> Solution:
     done = int(state.epoch)
     solution = Solution(
         eqx.combine(state.best_params, static),
         status,
         {"num_epochs": done, "num_steps": done * num_batches, "best_epoch": int(state.best_epoch)},
-        {
-            "train_loss": np.asarray(state.train_losses[:done]).tolist(),
-            "validation_loss": np.asarray(state.validation_losses[:done]).tolist(),
-        },
+        {"train_loss": losses[0, :done].tolist(), "validation_loss": losses[1, :done].tolist()},
     )
     if throw and not solution.ok:
         raise InferenceError(
@@ -183,85 +232,69 @@ def _solution(state: _State, static: Any, status: Status, num_batches: int, thro
 
 
 @eqx.filter_jit
+def _start(pace: _Pace, params: Any) -> Any:
+    return pace.optimiser().init(params)
+
+
+@eqx.filter_jit
 def _epoch(
-    static: Any, loss: AbstractLoss, training: Training, batch_size: int, num_batches: int,
-    train: Batch, held_out: Batch | None, state: _State, epoch_key: Key, validation_key: Key,
-) -> _State:  # fmt: skip
+    static: Any, loss: AbstractLoss, pace: _Pace, whole: bool, data: tuple[Simulations, ...], batches: _Batches,
+    held: _Batches | None, state: _State, step_key: Key, validation_key: Key,
+) -> tuple[_State, jax.Array, jax.Array]:  # fmt: skip
     """One pass over the training rows, then the validation loss, and the best parameters so far."""
-    shuffle_key, step_key = jax.random.split(jax.random.fold_in(epoch_key, state.epoch))
-    rows = _shuffled(shuffle_key, train, batch_size, num_batches)
-    optimiser = training.optimiser()
+    optimiser = pace.optimiser()
 
-    def objective(params, batch, key):
-        return loss(eqx.combine(params, static), batch, key)
+    def objective(params: Any, rows: tuple[jax.Array, ...], key: Key) -> jax.Array:
+        taken = tuple(part[index] for part, index in zip(data, rows, strict=True))
+        return loss(eqx.combine(params, static), taken[0] if whole else taken, key)
 
-    def step(carry, inputs):
-        params, opt_state = carry
-        picked, key = inputs
-        value, gradient = jax.value_and_grad(objective)(params, _take(train, picked), key)
-        updates, opt_state = optimiser.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), value
+    def step(carry: tuple[Any, Any], inputs: Any) -> tuple[tuple[Any, Any], jax.Array]:
+        rows, counts, key = inputs
 
-    keys = jax.random.split(step_key, num_batches)
-    (params, opt_state), values = jax.lax.scan(step, (state.params, state.opt_state), (rows, keys))
-    train_loss = jnp.mean(values)
-    if held_out is None:
+        def move(carry: tuple[Any, Any]) -> tuple[tuple[Any, Any], jax.Array]:
+            params, opt_state = carry
+            value, gradient = jax.value_and_grad(objective)(params, rows, key)
+            updates, opt_state = optimiser.update(gradient, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), value
+
+        return jax.lax.cond(counts, move, lambda carry: (carry, jnp.zeros(())), carry)
+
+    keys = jax.random.split(jax.random.fold_in(step_key, state.epoch), len(batches.counts))
+    (params, opt_state), values = jax.lax.scan(
+        step, (state.params, state.opt_state), (batches.rows, batches.counts, keys)
+    )
+    train_loss = jnp.sum(values) / jnp.sum(batches.counts)
+    if held is None:
         validation_loss, better = jnp.array(jnp.nan), jnp.isfinite(train_loss)
     else:
-        validation_loss = _validate(objective, params, held_out, batch_size, validation_key)
+        validation_loss = _validate(objective, params, held, validation_key)
         better = validation_loss < state.best_loss
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)
-    return _State(
+    after = _State(
         params, opt_state, keep(params, state.best_params), keep(validation_loss, state.best_loss),
         keep(state.epoch, state.best_epoch), state.epoch + 1,
-        state.train_losses.at[state.epoch].set(train_loss),
-        state.validation_losses.at[state.epoch].set(validation_loss),
     )  # fmt: skip
+    return after, train_loss, validation_loss
 
 
-def _validate(objective, params, held_out: Batch, batch_size: int, key: Key) -> jax.Array:
+def _validate(objective: Callable[..., jax.Array], params: Any, held: _Batches, key: Key) -> jax.Array:
     """Mean loss over the held-out rows, always in the same batches and with the same keys."""
-    size = min(batch_size, len(_parts(held_out)[0]))
-    count = len(_parts(held_out)[0]) // size
-    rows = [jnp.arange(count * (len(p) // count)).reshape(count, -1) for p in _parts(held_out)]
-    values = jax.lax.map(
-        lambda inputs: objective(params, _take(held_out, inputs[0]), inputs[1]), (rows, jax.random.split(key, count))
-    )
-    return jnp.mean(values)
+    zero = lambda rows, key: jnp.zeros(())
+    one = lambda inputs: jax.lax.cond(inputs[1], lambda r, k: objective(params, r, k), zero, inputs[0], inputs[2])
+    values = jax.lax.map(one, (held.rows, held.counts, jax.random.split(key, len(held.counts))))
+    return jnp.sum(values) / jnp.sum(held.counts)
 
 
-def _parts(data: Batch) -> tuple[Simulations, ...]:
-    return (data,) if isinstance(data, Simulations) else data
-
-
-def _take(data: Batch, rows: list[jax.Array]) -> Batch:
-    taken = tuple(part[index] for part, index in zip(_parts(data), rows, strict=True))
-    return taken[0] if isinstance(data, Simulations) else taken
-
-
-def _shuffled(key: Key, data: Batch, batch_size: int, num_batches: int) -> list[jax.Array]:
-    """For each record, row numbers `(num_batches, rows per batch)`."""
-    rows = []
-    for index, part in enumerate(_parts(data)):
-        size = batch_size if index == 0 else max(1, len(part) // num_batches)
-        repeats = -(-size * num_batches // len(part))
-        keys = jax.random.split(jax.random.fold_in(key, index), repeats)
-        order = jnp.concatenate([jax.random.permutation(k, len(part)) for k in keys])
-        rows.append(order[: size * num_batches].reshape(num_batches, size))
-    return rows
-
-
-def _split(key: Key, data: Batch, fraction: float) -> tuple[Batch, Batch | None]:
+def _split(
+    rng: np.random.Generator, lengths: Sequence[int], training: Training
+) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
     """Training and validation rows; every record gives the same share, and at least one row to each."""
-    train, held_out = [], []
-    for index, part in enumerate(_parts(data)):
-        order = jax.random.permutation(jax.random.fold_in(key, index), len(part))
-        count = max(1, round(fraction * len(part))) if fraction else 0
-        if len(part) <= count:
-            raise ValueError(
-                f"{len(part)} simulations are too few to split; simulate more, or set validation_fraction=0"
-            )
-        held_out.append(part[order[:count]])
-        train.append(part[order[count:]])
-    wrap = lambda parts: parts[0] if isinstance(data, Simulations) else tuple(parts)
-    return wrap(train), wrap(held_out) if fraction else None
+    train, held = [], []
+    for length in lengths:
+        order = rng.permutation(length)
+        count = max(1, round(training.validation_fraction * length)) if training.validation_fraction else 0
+        if length <= count:
+            raise ValueError(f"{length} simulations are too few to split; simulate more, or set validation_fraction=0")
+        held.append(order[:count])
+        train.append(order[count:])
+    return train, held if training.validation_fraction else None

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .batches import bucket, filled
 from .progress import AbstractProgress, NoProgress
 from .solution import Array, InferenceError, Key, Solution, Status
 
@@ -23,15 +24,16 @@ class AbstractKernel(eqx.Module):
     num_iterations: eqx.AbstractVar[int]
 
     @abc.abstractmethod
-    def check(self, x: Array) -> tuple[jax.Array, tuple[str, ...]]:
-        """Observations `(m, *event)` as float32, and warnings about them.
-
-        Raises `ValueError` for observations that the kernel cannot use, with what to do.
-        """
+    def observations(self, x: Array) -> jax.Array:
+        """Observations `(m, *event)` as float32; raises `ValueError` for what the kernel cannot use."""
 
     @abc.abstractmethod
-    def init(self, key: Key, x: jax.Array) -> Any:
-        """The state before the first step."""
+    def doubts(self, x: jax.Array) -> tuple[str, ...]:
+        """Reasons not to trust an answer for these observations."""
+
+    @abc.abstractmethod
+    def init(self, key: Key, x: jax.Array, weight: jax.Array) -> Any:
+        """The state before the first step, for the observations in x `(m, *event)` whose weight `(m,)` is 1, not 0."""
 
     @abc.abstractmethod
     def step(self, key: Key, state: Any) -> tuple[Any, dict[str, jax.Array]]:
@@ -76,15 +78,27 @@ def run(
     ValueError: observations of the wrong shape or with NaN, or num_iterations < 1.
     InferenceError: the estimate is not finite.
     """
+    if num_iterations is not None and num_iterations < 1:
+        raise ValueError(f"num_iterations must be at least 1, got {num_iterations}")
+    return iterate(key, kernel, kernel.observations(x), num_iterations, progress, throw)
+
+
+def iterate(
+    key: Key,
+    kernel: AbstractKernel,
+    x: jax.Array,
+    num_iterations: int | None = None,
+    progress: AbstractProgress | None = None,
+    throw: bool = True,
+) -> Solution[Any]:
+    """`run` for observations that were checked before."""
     count = kernel.num_iterations if num_iterations is None else num_iterations
-    if count < 1:
-        raise ValueError(f"num_iterations must be at least 1, got {count}")
-    checked, warnings = kernel.check(x)
     reporter = progress or NoProgress()
     reporter.start("infer", count)
     try:
-        value, history = _iterate(kernel, key, checked, count)
-        finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((value, history)))
+        size = bucket(len(x))
+        weight = (np.arange(size) < len(x)).astype(np.float32)
+        value, history, finite = _iterate(kernel, key, filled(x, size), weight, count)
         reporter.advance(count)
     finally:
         reporter.finish()
@@ -92,12 +106,12 @@ def run(
         value,
         Status.SUCCESS if finite else Status.NOT_FINITE,
         {
-            "num_observations": len(checked),
+            "num_observations": len(x),
             "num_iterations": count,
             "num_simulator_calls": count * kernel.calls_per_iteration(),
         },
         {name: np.asarray(values) for name, values in history.items()},
-        warnings,
+        kernel.doubts(x),
     )
     if throw and not solution.ok:
         raise InferenceError(solution, "Look for extreme observations, and at the training's history.")
@@ -105,8 +119,12 @@ def run(
 
 
 @eqx.filter_jit
-def _iterate(kernel: AbstractKernel, key: Key, x: jax.Array, count: int) -> tuple[Any, dict[str, jax.Array]]:
+def _iterate(
+    kernel: AbstractKernel, key: Key, x: jax.Array, weight: jax.Array, count: int
+) -> tuple[Any, dict[str, jax.Array], jax.Array]:
     init_key, step_key = jax.random.split(key)
-    state = kernel.init(init_key, x)
+    state = kernel.init(init_key, x, weight)
     state, history = jax.lax.scan(lambda s, k: kernel.step(k, s), state, jax.random.split(step_key, count))
-    return kernel.estimate(state), history
+    value = kernel.estimate(state)
+    leaves = jax.tree.leaves((value, history))
+    return value, history, jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))

@@ -27,7 +27,7 @@ Where this differs from the paper, and why:
 """
 
 import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -35,14 +35,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..answers.bayes.space import Gaussian
+from ..core.fit import Training
 from ..core.loss import AbstractLoss, Batch
 from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
-from ..core.solution import Key
+from ..core.solution import Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import simulate
-from .machine import AbstractReference, LiveReference, Progressing, RecurrentMachine, Seen
+from .machine import AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen
+from .method import AbstractMethod, Budget, Job, with_notes
 
 # -- the parts of the loss -------------------------------------------------------------------------
 
@@ -94,7 +96,7 @@ class ConstantWeighting(AbstractWeighting):
 class ExponentialWeighting(AbstractWeighting):
     """(e^(beta x) - 1) / (e^beta - 1) with x = t / T, the paper's choice. beta = 3 in the paper's code."""
 
-    beta: float = 3.0
+    beta: float = eqx.field(static=True, default=3.0)
 
     def __call__(self, num_iterations: int) -> np.ndarray:
         return np.expm1(self.beta * np.arange(1, num_iterations + 1) / num_iterations) / np.expm1(self.beta)
@@ -103,7 +105,7 @@ class ExponentialWeighting(AbstractWeighting):
 class SettledWeighting(AbstractWeighting):
     """Free to explore before iteration `first`, then all count alike, so that the machine learns to stay."""
 
-    first: int = 6
+    first: int = eqx.field(static=True, default=6)
 
     def __call__(self, num_iterations: int) -> np.ndarray:
         return np.arange(1, num_iterations + 1) >= min(self.first, num_iterations)
@@ -112,7 +114,7 @@ class SettledWeighting(AbstractWeighting):
 # -- the loss --------------------------------------------------------------------------------------
 
 
-class ALFI(AbstractLoss):
+class MetaLoss(AbstractLoss):
     """The meta-training objective sum_t w_t l(psi_t, theta*), with the weights scaled to sum to 1.
 
     A batch holds `batch_size` simulations. `num_problems` of them are problems: a theta* with a random number
@@ -129,17 +131,17 @@ class ALFI(AbstractLoss):
     max_draws: a further record gives at most so many observations, in whole rows, to a batch.
     """
 
-    batch_size: int = 512
-    num_problems: int = 64
+    batch_size: int = eqx.field(static=True, default=512)
+    num_problems: int = eqx.field(static=True, default=64)
     partial_loss: AbstractPartialLoss = NegativeLogLikelihood()
     weighting: AbstractWeighting = SettledWeighting()
-    live: bool = False
-    max_draws: int = 8192
+    live: bool = eqx.field(static=True, default=False)
+    max_draws: int = eqx.field(static=True, default=8192)
 
     def check(self, net: Any, batch: Batch) -> None:
         parts = (batch,) if isinstance(batch, Simulations) else batch
         if not isinstance(net, RecurrentMachine):
-            raise ValueError(f"ALFI trains a RecurrentMachine, got {type(net).__name__}")
+            raise ValueError(f"this loss trains a RecurrentMachine, got {type(net).__name__}")
         if self.live and not isinstance(net.simulator, AbstractJaxSimulator):
             raise ValueError(
                 f"live training needs a JAX simulator; {net.simulator.name!r} runs on the host: use the bank"
@@ -162,17 +164,17 @@ class ALFI(AbstractLoss):
         u_star, seen_real = self._problems(net, problem_key, parts, num_problems)
         rest = parts[0][num_problems:]
         if self.live and isinstance(net.simulator, AbstractJaxSimulator):
-            reference: AbstractReference = LiveReference(net.simulator)
+            supply: AbstractSupply = LiveSupply(net.simulator)
         else:
-            picked = jax.random.permutation(bank_key, rest.num_observations)[: net.num_simulated]
-            reference = net.bank(rest.theta, rest.x[:, picked])
+            picked = jax.random.permutation(bank_key, rest.num_observations)[: net.shape.num_simulated]
+            supply = net.bank(rest.theta, rest.x[:, picked])
         first = jax.random.choice(start_key, net.space.encode(rest.theta), (len(u_star),))
         weights = self.weighting(net.num_iterations).astype(np.float32)
 
         @jax.checkpoint  # recomputing an iteration is cheaper than moving its intermediates through memory
         def iterate(now: Progressing, inputs: tuple[Key, jax.Array]) -> tuple[Progressing, jax.Array]:
             keys = jax.random.split(inputs[0], len(u_star))
-            after = jax.vmap(lambda k, seen, one: net.update(k, reference, seen, one))(keys, seen_real, now)
+            after = jax.vmap(lambda k, seen, one: net.update(k, supply, seen, one))(keys, seen_real, now)
             losses = jax.vmap(lambda psi, u: self.partial_loss(Gaussian.of(psi, net.space.dim), u))(after.psi, u_star)
             return after, inputs[1] * jnp.mean(losses)
 
@@ -203,47 +205,98 @@ def _problems_of(net: RecurrentMachine, key: Key, sims: Simulations, fewest: int
     return net.space.encode(sims.theta), jax.vmap(net.see_real)(sims.x, weight)
 
 
-# -- simulations to train on -----------------------------------------------------------------------
+# -- the method ------------------------------------------------------------------------------------
 
 
-def simulate_bank(
-    key: Key,
-    simulator: AbstractSimulator,
-    *,
-    num_simulations: int = 10_000,
-    num_observations: int = 100,
-    max_observations: int = 3000,
-    progress: AbstractProgress | None = None,
-) -> tuple[Simulations, ...]:
-    """A budget of `num_simulations * num_observations` observations, laid out so that one machine serves many counts.
+class ALFI(AbstractMethod):
+    """The recurrent machine, meta-trained on a bank of simulations (or with the simulator inside the loop).
 
-    About half of the budget goes to sets of `num_observations`, the rest to fewer, larger sets of up to
-    `max_observations`, in at most two further records. With max_observations <= 1.5 num_observations there is one
-    record, of `max_observations`.
-
-    Returns
-    -------
-    Records with increasing numbers of observations per theta; pass them to `fit` together.
+    Fields
+    ------
+    network: what the machine is like.
+    num_observations: in most simulated sets; 100 if None, or what suits the data set at hand.
+    max_observations: in the largest; 3,000 if None, or what suits the data set at hand.
+    partial_loss, weighting, live, batch_size, num_problems, max_draws: see `MetaLoss`.
     """
-    budget = num_simulations * num_observations
-    ratio = max_observations / num_observations
-    if ratio <= 1.5:
-        sizes = {max_observations: budget}
-    elif ratio <= 6:
-        sizes = {num_observations: budget * 2 // 3, max_observations: budget // 3}
-    else:
-        sizes = {
-            num_observations: budget * 2 // 5,
-            num_observations * 5: budget * 3 // 10,
-            max_observations: budget * 3 // 10,
-        }
-    return tuple(
-        simulate(
-            jax.random.fold_in(key, index),
-            simulator,
-            num_simulations=max(share // m, 8),
-            num_observations=m,
-            progress=progress,
+
+    network: Machine = Machine()
+    num_observations: int | None = eqx.field(static=True, default=None)
+    max_observations: int | None = eqx.field(static=True, default=None)
+    partial_loss: AbstractPartialLoss = NegativeLogLikelihood()
+    weighting: AbstractWeighting = SettledWeighting()
+    live: bool = eqx.field(static=True, default=False)
+    batch_size: int = eqx.field(static=True, default=512)
+    num_problems: int = eqx.field(static=True, default=64)
+    max_draws: int = eqx.field(static=True, default=8192)
+    name: ClassVar = "alfi"
+    paper: ClassVar = "Pesah, Wehenkel and Louppe 2018, arXiv:1811.12932"
+    gives: ClassVar = "posterior"
+    needs: ClassVar = ()
+    num_simulations: ClassVar = 1_000_000
+    training: ClassVar = Training(num_steps=1500)
+
+    def __check_init__(self):
+        for name, count in [("num_observations", self.num_observations), ("max_observations", self.max_observations)]:
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+
+    @property
+    def loss(self) -> MetaLoss:
+        return MetaLoss(
+            self.batch_size, self.num_problems, self.partial_loss, self.weighting, self.live, self.max_draws
         )
-        for index, (m, share) in enumerate(sizes.items())
-    )
+
+    def check(self, sims: Batch) -> None:
+        pass
+
+    def gather(
+        self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress
+    ) -> tuple[Simulations, ...]:
+        common, most = _sizes_for(budget.num_observations)
+        common = self.num_observations or common
+        most = self.max_observations or max(common, most)
+        return tuple(
+            simulate(
+                jax.random.fold_in(key, index),
+                simulator,
+                num_simulations=max(share // m, 8),
+                num_observations=m,
+                progress=progress,
+            )
+            for index, (m, share) in enumerate(_layout(budget.num_simulations, common, most).items())
+        )
+
+    def build(self, key: Key, sims: Batch) -> RecurrentMachine:
+        return self.network.make(key, sims, live=self.live)
+
+    def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
+        if not self.live:
+            return trained
+        shape = trained.value.shape
+        each = shape.num_iterations * shape.num_proposed * shape.num_simulated
+        calls = int(trained.statistics["num_steps"]) * self.num_problems * each
+        return with_notes(trained, {"num_simulator_calls": trained.statistics["num_simulator_calls"] + calls})
+
+
+def _sizes_for(count: int | None) -> tuple[int, int]:
+    """Observations in most simulated sets and in the largest, for data sets of about `count`.
+
+    Sets of a quarter of the count, but of 100 to 1,000 observations, leave enough theta to learn from.
+    """
+    if count is None:
+        return 100, 3000
+    common = min(max(count // 4, 100), 1000)
+    return common, max(common, round(1.15 * count))
+
+
+def _layout(budget: int, common: int, most: int) -> dict[int, int]:
+    """Observations per set -> observations in all sets of that size, so that one machine serves many sizes.
+
+    About half of the budget goes to sets of `common` observations, the rest to fewer, larger sets of up to `most`.
+    """
+    ratio = most / common
+    if ratio <= 1.5:
+        return {most: budget}
+    if ratio <= 6:
+        return {common: budget * 2 // 3, most: budget // 3}
+    return {common: budget * 2 // 5, common * 5: budget * 3 // 10, most: budget * 3 // 10}

@@ -1,12 +1,15 @@
-"""NDE and SCANDAL: the density p(x | theta) by a conditional flow.
+"""NLE and SCANDAL: the density p(x | theta) by a conditional flow.
 
-A flow q(x | theta) minimises -log q(x | theta) over simulations at theta (neural density estimation, NDE); SCANDAL adds
-alpha |grad_theta log q(x | theta) - t_xz|^2, the score part (Brehmer, Cranmer, Louppe, Pavez 2018, arXiv:1805.12244).
-Its optimum is the true density; the likelihood ratio is a difference of two log-densities, so no reference is needed.
+A flow q(x | theta) minimises -log q(x | theta) over simulations at theta (neural likelihood estimation, NLE;
+Papamakarios, Sterratt, Murray 2019, arXiv:1805.07226); SCANDAL adds alpha |grad_theta log q(x | theta) - t_xz|^2, the
+score part (Brehmer, Cranmer, Louppe, Pavez 2018, arXiv:1805.12244). Its optimum is the true density; the likelihood
+ratio is a difference of two log-densities, so no reference is needed.
 
 Whole numbers have no density. When every x of the simulations is a whole number, uniform noise between -1/2 and 1/2 is
 added in training, and the log-probability of a number is the log of the mean density over its unit cell.
 """
+
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import equinox as eqx
 import jax
@@ -14,15 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..answers.estimates import AbstractRatio
+from ..core.fit import Training
 from ..core.loss import AbstractFrozen, AbstractLoss, Batch
-from ..core.prior import Prior
+from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
-from ..core.solution import Array, Key
-from .gold import require
-from .nets.flows import Flow
+from ..core.solution import Array, Key, Solution
+from ..gold.mine import mine
+from ..sample.simulate import simulate
+from .method import AbstractMethod, Budget, Job, Theta, column, points, require_origin, single
+from .nets.contrast import rms_score
+from .nets.flows import ConditionalFlow, Flow
 from .nets.inputs import ThetaInput
-from .ratio import gradient_of, rms_score, score_squared_error
+from .ratio import gradient_of, score_squared_error
 
 CELL_POINTS = 16  # in a unit cell of whole numbers
 
@@ -44,30 +51,27 @@ class DensityEstimator(AbstractRatio):
     theta_input: how parameters enter it.
     standard: see `Standard`.
     simulator: what the simulations came from.
-    event: shape of one observation.
+    event_shape: shape of one observation.
     whole: whether observations are whole numbers.
     """
 
-    flow: Flow
+    flow: ConditionalFlow
     theta_input: ThetaInput
     standard: Standard
     simulator: AbstractSimulator = eqx.field(static=True)
-    event: tuple[int, ...] = eqx.field(static=True)
+    event_shape: tuple[int, ...] = eqx.field(static=True)
     whole: bool = eqx.field(static=True)
 
     @staticmethod
-    def for_simulations(
-        sims: Simulations, *, key: Key | None = None, layers: int = 2, width: int = 50, knots: int = 8
-    ) -> "DensityEstimator":
+    def for_simulations(sims: Simulations, *, key: Key | None = None, network: Flow = Flow()) -> "DensityEstimator":
         """An untrained estimator, scaled to the simulations.
 
         Parameters
         ----------
         sims: what it will be trained on, of one observation per row.
         key: random key of the weights; a fixed one if None.
-        layers, width, knots: of the flow, see `Flow.make`.
+        network: what the flow is like.
         """
-        require("nde", sims)
         x = np.asarray(sims.x, np.float64).reshape(len(sims), -1)
         spread = np.std(x, axis=0)
         standard = Standard(
@@ -75,19 +79,11 @@ class DensityEstimator(AbstractRatio):
             jnp.asarray(np.where(spread > 0, spread, 1.0), jnp.float32),
             rms_score(sims),
         )
-        theta_input = ThetaInput.of(sims.prior, sims.source)
+        theta_input = ThetaInput.of(sims.prior, sims.drawn_from)
         key = jax.random.key(0) if key is None else key
-        flow = Flow.make(key, x.shape[1], theta_input.num_features, layers=layers, width=width, knots=knots)
+        flow = network.make(key, x.shape[1], theta_input.num_features)
         whole = bool(np.all(x == np.round(x)))
         return DensityEstimator(flow, theta_input, standard, sims.simulator, sims.event_shape, whole)
-
-    @property
-    def prior(self) -> Prior:
-        return self.simulator.prior
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.event
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         """log q(x | theta) `(n,)`: log p(x | theta) itself."""
@@ -99,7 +95,7 @@ class DensityEstimator(AbstractRatio):
             offsets = jnp.asarray(_lattice(len(self.standard.mean)))
         else:
             offsets = ((jnp.arange(CELL_POINTS) + 0.5) / CELL_POINTS - 0.5)[:, None]
-        inside = jax.vmap(lambda offset: self.log_density(rows, x + offset.reshape(self.event)))(offsets)
+        inside = jax.vmap(lambda offset: self.log_density(rows, x + offset.reshape(self.event_shape)))(offsets)
         return jax.scipy.special.logsumexp(inside, axis=0) - jnp.log(len(offsets))
 
     def log_density(self, theta: jax.Array, x: jax.Array) -> jax.Array:
@@ -117,45 +113,101 @@ def _lattice(dim: int) -> np.ndarray:
 
 
 class DensityLoss(AbstractLoss):
-    """-log q + alpha * score part. `NDE()` and `SCANDAL()` make it.
+    """-log q + alpha * score part.
 
     Fields
     ------
-    method: the name, for messages.
-    alpha: weight of the score part, in units of 1 / E|t|^2; 0 for none.
+    alpha: weight of the score part, in units of 1 / E|t|^2; None for no score part.
     batch_size: rows in a step.
     """
 
-    method: str = eqx.field(static=True)
-    alpha: float = eqx.field(static=True, default=0.0)
+    alpha: float | None = eqx.field(static=True, default=None)
     batch_size: int = eqx.field(static=True, default=128)
 
     def __check_init__(self):
-        if self.alpha < 0:
+        if self.alpha is not None and self.alpha < 0:
             raise ValueError(f"alpha must not be negative, got {self.alpha}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
     def check(self, net: DensityEstimator, batch: Batch) -> None:
-        """Raise `ValueError` when gold is missing."""
-        require(self.method, batch)
+        sims = single("a density", batch)
+        require_origin("a density", sims)
+        if self.alpha is not None:
+            column(sims, "score")
 
     def __call__(self, net: DensityEstimator, batch: Simulations, key: Key) -> jax.Array:
         x = batch.x[:, 0]
         if net.whole:
             x = x + jax.random.uniform(key, x.shape, minval=-0.5, maxval=0.5)
-        if self.alpha == 0 or batch.score is None:
-            return -jnp.mean(net.log_density(batch.source, x))
+        if self.alpha is None:
+            return -jnp.mean(net.log_density(batch.drawn_from, x))
         density = lambda theta: net.log_density(theta, x)[None]
-        error = score_squared_error(gradient_of(density, batch.source), batch, net.standard.score)
-        return -jnp.mean(density(batch.source)) + self.alpha * jnp.mean(error)
+        error = score_squared_error(gradient_of(density, batch.drawn_from), batch, net.standard.score)
+        return -jnp.mean(density(batch.drawn_from)) + self.alpha * error
 
 
-def NDE(*, batch_size: int = 128) -> DensityLoss:
-    """Maximum likelihood of a conditional flow. Needs no gold."""
-    return DensityLoss(method="nde", batch_size=batch_size)
+class DensityMethod(AbstractMethod):
+    """Learns the density of one observation. `NLE` and `SCANDAL` make it.
+
+    Fields
+    ------
+    alpha: see `DensityLoss`.
+    theta: where to simulate `(K, dim)`, in turn; draws from the prior if None.
+    network: what the flow is like.
+    batch_size: rows in a step.
+    """
+
+    name: str = eqx.field(static=True)
+    paper: str = eqx.field(static=True)
+    alpha: float | None = eqx.field(static=True)
+    theta: Theta | None = None
+    network: Flow = Flow()
+    batch_size: int = eqx.field(static=True, default=128)
+    gives: ClassVar = "likelihood"
+    num_simulations: ClassVar = 100_000
+    training: ClassVar = Training(num_steps=10_000)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return () if self.alpha is None else ("score",)
+
+    @property
+    def loss(self) -> DensityLoss:
+        return DensityLoss(self.alpha, self.batch_size)
+
+    def check(self, sims: Batch) -> None:
+        require_origin(self.name, single(self.name, sims))
+
+    def gather(self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Simulations:
+        at = None if self.theta is None else points(simulator.prior, self.theta)
+        count = budget.num_simulations
+        if self.needs:
+            return mine(key, simulator, num_simulations=count, theta=at, reference=None, progress=progress)
+        if at is None:
+            return simulate(key, simulator, num_simulations=count, progress=progress)
+        return simulate(key, simulator, theta=at[np.arange(count) % len(at)], progress=progress)
+
+    def build(self, key: Key, sims: Simulations) -> DensityEstimator:
+        return DensityEstimator.for_simulations(sims, key=key, network=self.network)
+
+    def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
+        return trained
 
 
-def SCANDAL(*, alpha: float = 1.0, batch_size: int = 128) -> DensityLoss:
-    """NDE with the score part. Needs the joint score."""
-    return DensityLoss(method="scandal", alpha=alpha, batch_size=batch_size)
+class DensityOptions(TypedDict, total=False):
+    """What both methods take; see the fields of `DensityMethod`."""
+
+    theta: Theta | None
+    network: Flow
+    batch_size: int
+
+
+def NLE(**options: Unpack[DensityOptions]) -> DensityMethod:
+    """Neural likelihood estimation: maximum likelihood of a conditional flow. Needs no gold."""
+    return DensityMethod("nle", "Papamakarios et al. 2019, arXiv:1805.07226", None, **options)
+
+
+def SCANDAL(*, alpha: float = 1.0, **options: Unpack[DensityOptions]) -> DensityMethod:
+    """NLE with the score part. Needs the joint score."""
+    return DensityMethod("scandal", "Brehmer et al. 2018, arXiv:1805.12244", alpha, **options)

@@ -7,7 +7,9 @@ theta - theta_ref, in one dimension, SALLINO (Brehmer, Cranmer, Louppe, Pavez 20
 How histograms are smoothed, so that few simulations do no harm: `smoothing`.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -16,19 +18,25 @@ import numpy as np
 from scipy import special
 
 from ..answers.estimates import AbstractRatio
-from ..core.loss import AbstractFrozen
+from ..core.batches import over_rows
+from ..core.fit import Training
+from ..core.loss import AbstractFrozen, Batch
 from ..core.prior import Prior
+from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
-from ..core.solution import Array
+from ..core.solution import Array, Key, Solution
 from ..gold.reference import AbstractReference, MarginalReference, PointReference
+from ..sample.simulate import simulate
 from .binning.bins import Bins, filled
-from .binning.grid import ThetaGrid
+from .binning.grid import ThetaGrid, theta_grid
 from .binning.smoothing import Rows, Setting, choose, log_probabilities
+from .method import AbstractMethod, Budget, Job, Theta, points, require_origin, single
 
 Summary = Callable[[jax.Array], jax.Array]  # one observation (*event) -> (k,)
 
 FEWEST_PER_THETA = 2
+GRID_POINTS = {1: 21, 2: 9}  # per parameter, of the thetas at which histograms are filled
 
 
 class FirstComponents(AbstractFrozen):
@@ -52,7 +60,7 @@ class HistogramRatio(AbstractRatio):
     table: log-ratio `(K, B)` of every bin at every point of the grid.
     grid: the points.
     simulator: what the simulations came from.
-    event: shape of one observation.
+    event_shape: shape of one observation.
     setting: how the histograms were smoothed.
     """
 
@@ -61,7 +69,7 @@ class HistogramRatio(AbstractRatio):
     table: jax.Array
     grid: ThetaGrid
     simulator: AbstractSimulator = eqx.field(static=True)
-    event: tuple[int, ...] = eqx.field(static=True)
+    event_shape: tuple[int, ...] = eqx.field(static=True)
     setting: Setting = eqx.field(static=True)
 
     @staticmethod
@@ -99,14 +107,6 @@ class HistogramRatio(AbstractRatio):
         bins, table = _log_ratios(s, rows, setting, grid, reference)
         return HistogramRatio(summary, bins, jnp.asarray(table), grid, sims.simulator, sims.event_shape, setting)
 
-    @property
-    def prior(self) -> Prior:
-        return self.simulator.prior
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.event
-
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         index, weight = self.grid.corners(theta)
         of_bins = jnp.sum(weight[:, None] * self.table[index], axis=0)
@@ -125,7 +125,7 @@ class ProjectedHistogramRatio(AbstractRatio):
     directions: `(K, dim)` at every point of the grid; 0 at theta_ref, where log r is 0.
     cuts: `(K, B - 1)` between the bins of h.
     table: log-ratio `(K, B)`.
-    grid, simulator, event, setting: as in `HistogramRatio`.
+    grid, simulator, event_shape, setting: as in `HistogramRatio`.
     """
 
     summary: Summary
@@ -134,7 +134,7 @@ class ProjectedHistogramRatio(AbstractRatio):
     table: jax.Array
     grid: ThetaGrid
     simulator: AbstractSimulator = eqx.field(static=True)
-    event: tuple[int, ...] = eqx.field(static=True)
+    event_shape: tuple[int, ...] = eqx.field(static=True)
     setting: Setting = eqx.field(static=True)
 
     @staticmethod
@@ -174,14 +174,6 @@ class ProjectedHistogramRatio(AbstractRatio):
             setting,
         )
 
-    @property
-    def prior(self) -> Prior:
-        return self.simulator.prior
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.event
-
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         index, weight = self.grid.corners(theta)
         directions, cuts, table = self.directions[index], self.cuts[index], self.table[index]
@@ -192,6 +184,75 @@ class ProjectedHistogramRatio(AbstractRatio):
             return jnp.sum(weight * jnp.take_along_axis(table, place[:, None], axis=1)[:, 0])
 
         return jax.vmap(one)(jnp.asarray(x))
+
+
+class Histogram(AbstractMethod):
+    """The traditional baseline: histograms of one or two summaries at a grid of thetas. Needs no gold, fits nothing.
+
+    Fields
+    ------
+    summary: one observation `(*event)` -> `(k,)` with k at most 2, in JAX; its first one or two numbers if None.
+    num_bins: in all; chosen from the simulations if None.
+    reference: see `HistogramRatio.for_simulations`.
+    theta: the grid `(K, dim)`; a regular one over the prior for 1 or 2 parameters if None.
+    """
+
+    summary: Summary | None = eqx.field(static=True, default=None)
+    num_bins: int | None = eqx.field(static=True, default=None)
+    reference: AbstractReference | None = None
+    theta: Theta | None = None
+    name: ClassVar = "histogram"
+    paper: ClassVar = "Brehmer et al. 2018, arXiv:1805.00020"
+    gives: ClassVar = "likelihood"
+    needs: ClassVar = ()
+    loss: ClassVar = None
+    num_simulations: ClassVar = 100_000
+    training: ClassVar = Training()
+
+    def check(self, sims: Batch) -> None:
+        require_origin(self.name, single(self.name, sims))
+
+    def gather(self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Simulations:
+        return on_grid(key, simulator, self.theta, self.name, budget.num_simulations, progress)
+
+    def build(self, key: Key, sims: Batch) -> None:
+        return None
+
+    def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
+        sims: Any = job.sims
+        value = HistogramRatio.for_simulations(
+            sims, summary=self.summary, reference=self.reference, num_bins=self.num_bins
+        )
+        return dataclasses.replace(trained, value=value)
+
+
+def on_grid(
+    key: Key,
+    simulator: AbstractSimulator,
+    theta: Theta | None,
+    name: str,
+    num_simulations: int,
+    progress: AbstractProgress,
+) -> Simulations:
+    """Simulations at the points of a grid, in turn, at least one at each."""
+    grid = grid_of(simulator.prior, theta, name)
+    rows = np.arange(max(num_simulations, len(grid))) % len(grid)
+    return simulate(key, simulator, theta=grid[rows], progress=progress)
+
+
+def grid_of(prior: Prior, theta: Theta | None, name: str) -> np.ndarray:
+    """The grid `(K, dim)` that is given, or a regular one over the prior."""
+    if theta is not None:
+        return points(prior, theta)
+    if prior.dim not in GRID_POINTS:
+        raise ValueError(
+            f"{name} fills histograms on a grid of thetas, by itself for 1 or 2 parameters; the prior has "
+            f"{prior.columns}: give the grid, theta=qx.theta_grid(prior, 4), or use another method"
+        )
+    return np.asarray(theta_grid(prior, GRID_POINTS[prior.dim]))
+
+
+# -- filling -----------------------------------------------------------------------------------------
 
 
 def _vector(summary: Summary, x: jax.Array) -> jax.Array:
@@ -216,7 +277,7 @@ def _filled_from(
     """Summaries `(n, k)`, where they come from, and the grid; checked."""
     if num_bins is not None and num_bins < 2:
         raise ValueError(f"num_bins must be at least 2, got {num_bins}")
-    theta = np.repeat(np.asarray(sims.source, np.float32), sims.num_observations, axis=0)
+    theta = np.repeat(np.asarray(sims.drawn_from, np.float32), sims.num_observations, axis=0)
     grid = _grid_of(sims, theta, reference)
     rows = Rows.of(theta)
     fewest = int(np.bincount(rows.point).min())
@@ -225,8 +286,8 @@ def _filled_from(
             f"too few simulations: {len(theta)} at {len(rows.points)} different theta, and only {fewest} at one of "
             f"them; a histogram needs at least {FEWEST_PER_THETA} at each: simulate more, or on a coarser grid"
         )
-    x = sims.x.reshape((-1, *sims.event_shape))
-    s = np.asarray(_summaries(summary, x))
+    x = np.asarray(sims.x).reshape((-1, *sims.event_shape))
+    s = over_rows(lambda rows: _summaries(summary, rows), x)
     if not np.isfinite(s).all():
         raise ValueError(
             f"summary: {int((~np.isfinite(s)).any(axis=1).sum())} of {len(s)} are NaN or infinite; mend it"

@@ -1,4 +1,4 @@
-"""Estimators of the likelihood ratio: CARL, ROLR, CASCAL, ALICE, RASCAL, ALICES, and NRE.
+"""Estimators of the likelihood ratio: CARL, ROLR, CASCAL, ALICE, RASCAL, ALICES; NRE, and balanced NRE.
 
 A network f(theta, x) stands for the log-ratio of p(x | theta) to a reference. Every method minimises a sum over
 numerators theta, with observations x half from p(x | theta) (label y = 1) and half from the reference (y = 0):
@@ -20,207 +20,131 @@ The papers take the score part from rows with label 1. Here rows drawn from the 
 itself where the reference is a point, at their theta of the pool where it is a mixture.
 
 NRE (AALR, Hermans et al. 2020, arXiv:1903.04057) is CARL against the marginal reference. From simulations without
-labels the reference is made in the batch, by pairing every x with the theta of another row.
+labels the reference is made in the batch, by pairing every x with the theta of another row. Balanced NRE adds a part
+that makes it err on the side of caution: `Balance`.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..answers.estimates import AbstractRatio
-from ..core.loss import AbstractFrozen, AbstractLoss, Batch
-from ..core.prior import Prior
+from ..core.fit import Training
+from ..core.loss import AbstractLoss
+from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
-from ..core.solution import Array, Key
-from ..gold.reference import AbstractReference, MarginalReference, PairReference, PointReference
-from .gold import column, require
-from .nets.encoder import Warp
-from .nets.inputs import ThetaInput
-from .nets.mlp import Ensemble
+from ..core.solution import Key, Solution
+from ..gold.reference import AbstractReference, MarginalReference
+from .method import AbstractMethod, Budget, Job, Theta, column, labelled, single, with_notes  # fmt: skip
+from .nets.contrast import RatioEstimator, mean_ratio
+from .nets.mlp import MLP
 
-WIDTHS = (100, 100, 100)
-NUM_MEMBERS = 1
 MOST_LOG_RATIO = 30.0  # beyond it squared errors of ratios would overflow
-FORMS = ("plain", "anchored", "antisymmetric")
-
-
-class Scales(AbstractFrozen):
-    """Statistics of the simulations that losses and networks share.
-
-    Fields
-    ------
-    score: root mean square `(dim,)` of the joint scores; ones without scores.
-    anchor: the hypothesis `(dim,)` of a point reference; for other references the mean theta, which is only where
-        `log_ratio` of a doubly parameterised estimator puts its denominator.
-    """
-
-    score: jax.Array
-    anchor: jax.Array
-
-
-class RatioEstimator(AbstractRatio):
-    """An ensemble of networks for log r(x | theta). Made by `RatioEstimator.for_simulations`.
-
-    Fields
-    ------
-    ensemble: the networks.
-    theta_input, x_input: how parameters and observations enter them.
-    scales: see `Scales`.
-    reference: what the ratio is relative to.
-    simulator: what the simulations came from.
-    event: shape of one observation.
-    form: "plain": f(theta, x). "anchored": (theta - theta_ref) . g(theta, x), which is zero at the point reference, as
-        the truth is. "antisymmetric": f(theta, theta_ref, x) - f(theta_ref, theta, x), doubly parameterised;
-        "plain" with a pair reference is f(theta, theta_ref, x).
-    """
-
-    ensemble: Ensemble
-    theta_input: ThetaInput
-    x_input: Warp
-    scales: Scales
-    reference: AbstractReference
-    simulator: AbstractSimulator = eqx.field(static=True)
-    event: tuple[int, ...] = eqx.field(static=True)
-    form: str = eqx.field(static=True)
-
-    @staticmethod
-    def for_simulations(
-        sims: Simulations,
-        *,
-        key: Key | None = None,
-        widths: tuple[int, ...] = WIDTHS,
-        num_members: int = NUM_MEMBERS,
-        activation: str = "silu",
-        form: str | None = None,
-    ) -> "RatioEstimator":
-        """An untrained estimator, scaled to the simulations. It starts at log r = 0.
-
-        Parameters
-        ----------
-        sims: what it will be trained on, of one observation per row.
-        key: random key of the weights; a fixed one if None.
-        widths: of the hidden layers.
-        num_members: networks in the ensemble; `log_ratio` is their mean.
-        activation: "silu" or "tanh".
-        form: see the fields; by default "anchored" for a point reference, "antisymmetric" for pairs, else "plain".
-        """
-        if sims.num_observations != 1:
-            raise ValueError(
-                f"ratios are of single observations; these simulations have {sims.num_observations} a row: "
-                "simulate with num_observations=1 (log-ratios of a data set add up)"
-            )
-        reference = sims.reference or MarginalReference(2)
-        if not isinstance(reference, AbstractReference):
-            raise TypeError(f"reference: expected one made by `mine`, got {type(reference).__name__}")
-        form = _form(reference, form)
-        theta_input = ThetaInput.of(sims.prior, np.concatenate([sims.theta, sims.source]))
-        x_input = Warp.of(np.asarray(sims.x).reshape(len(sims), -1)[:100_000])
-        double = isinstance(reference, PairReference)
-        num_in = x_input.num_features + theta_input.num_features * (2 if double else 1)
-        num_out = theta_input.num_features if form == "anchored" else 1
-        ensemble = Ensemble.make(
-            jax.random.key(0) if key is None else key, num_members, num_in, widths, num_out, activation
-        )
-        anchor = reference.theta if isinstance(reference, PointReference) else jnp.mean(sims.theta, axis=0)
-        scales = Scales(rms_score(sims), anchor)
-        return RatioEstimator(ensemble, theta_input, x_input, scales, reference, sims.simulator, sims.event_shape, form)
-
-    @property
-    def prior(self) -> Prior:
-        return self.simulator.prior
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.event
-
-    @property
-    def score_scale(self) -> jax.Array:
-        """Root mean square `(dim,)` of the joint scores it is trained on."""
-        return self.scales.score
-
-    def log_ratio(self, theta: Array, x: Array) -> jax.Array:
-        return jnp.mean(self.members(theta, x), axis=0)
-
-    def log_ratio_between(self, theta: Array, theta_reference: Array, x: Array) -> jax.Array:
-        """log p(x | theta) - log p(x | theta_reference) `(n,)`, for single observations x `(n, *event)`."""
-        if not isinstance(self.reference, PairReference):
-            return self.log_ratio(theta, x) - self.log_ratio(theta_reference, x)
-        x = jnp.asarray(x)
-        rows = lambda t: jnp.broadcast_to(jnp.asarray(t, jnp.float32), (len(x), self.prior.dim))
-        return jnp.mean(self.contrast(rows(theta), rows(theta_reference), x), axis=0)
-
-    def members(self, theta: Array, x: Array) -> jax.Array:
-        """log r `(K, n)` by every network, at one theta `(dim,)`."""
-        x = jnp.asarray(x)
-        rows = jnp.broadcast_to(jnp.asarray(theta, jnp.float32), (len(x), self.prior.dim))
-        return self.contrast(rows, jnp.broadcast_to(self.scales.anchor, rows.shape), x)
-
-    def contrast(self, theta: jax.Array, theta_reference: jax.Array, x: jax.Array) -> jax.Array:
-        """log r `(K, n)` by every network, row by row: theta `(n, dim)`, theta_reference `(n, dim)`, x `(n, *event)`.
-
-        theta_reference matters to doubly parameterised estimators only.
-        """
-        features = self.x_input(x.reshape(len(x), -1))
-        own = self.theta_input(theta)
-        if not isinstance(self.reference, PairReference):
-            values = self.ensemble(jnp.concatenate([own, features], axis=-1))
-            if self.form == "plain":
-                return values[..., 0]
-            return jnp.sum((own - self.theta_input(self.scales.anchor)) * values, axis=-1)
-        other = self.theta_input(theta_reference)
-        there = self.ensemble(jnp.concatenate([own, other, features], axis=-1))[..., 0]
-        if self.form == "plain":
-            return there
-        return there - self.ensemble(jnp.concatenate([other, own, features], axis=-1))[..., 0]
-
-
-def _form(reference: AbstractReference, form: str | None) -> str:
-    kind = type(reference)
-    allowed = {PointReference: ("anchored", "plain"), PairReference: ("antisymmetric", "plain")}.get(kind, ("plain",))
-    if form is None:
-        return allowed[0]
-    if form not in allowed:
-        raise ValueError(f"form: with a {kind.__name__} expected one of {', '.join(allowed)}, got {form!r}")
-    return form
-
-
-def rms_score(sims: Simulations) -> jax.Array:
-    """Root mean square `(dim,)` of the joint scores; ones without scores."""
-    if sims.score is None:
-        return jnp.ones(sims.prior.dim)
-    return jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(sims.score), axis=0)), 1e-12)
-
+UNSURE = 0.1  # a mean ratio under the reference further than this from 1 gives a warning
 
 # -- the parts -------------------------------------------------------------------------------------
 
 
-def cross_entropy(log_ratio: jax.Array, sims: Simulations) -> jax.Array:
-    """`(K, n)`: of sigmoid(log_ratio) with the label."""
-    return _binary_cross_entropy(log_ratio, column(sims, "label"))
+class View(NamedTuple):
+    """What a part of a loss sees: a network, a batch, and the network's log-ratios `(K, n)` of its rows."""
+
+    net: "RatioEstimator"
+    batch: Simulations
+    log_ratio: jax.Array
 
 
-def augmented_cross_entropy(log_ratio: jax.Array, sims: Simulations) -> jax.Array:
-    """`(K, n)`: of sigmoid(log_ratio) with the soft label r_xz / (1 + r_xz)."""
-    return _binary_cross_entropy(log_ratio, jax.nn.sigmoid(column(sims, "log_ratio")))
+class AbstractPart(eqx.Module):
+    """A term of a loss.
+
+    Fields
+    ------
+    needs: the columns of the simulations that it looks at.
+    """
+
+    needs: eqx.AbstractClassVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def __call__(self, view: View) -> jax.Array:
+        """The term `()`."""
 
 
-def ratio_squared_error(log_ratio: jax.Array, sims: Simulations) -> jax.Array:
-    """`(K, n)`: of the ratio where x is from the reference, of its inverse where x is from the numerator."""
-    sign = 1 - 2 * column(sims, "label")
-    joint = jnp.clip(column(sims, "log_ratio"), -MOST_LOG_RATIO, MOST_LOG_RATIO)
-    clipped = jnp.clip(log_ratio, -MOST_LOG_RATIO, MOST_LOG_RATIO)
-    return jnp.square(jnp.exp(sign * clipped) - jnp.exp(sign * joint))
+class CrossEntropy(AbstractPart):
+    """Of sigmoid(f) with the label."""
+
+    needs: ClassVar = ("label",)
+
+    def __call__(self, view: View) -> jax.Array:
+        return _cross_entropy(view.log_ratio, column(view.batch, "label"))
 
 
-def score_squared_error(gradient: jax.Array, sims: Simulations, scale: jax.Array) -> jax.Array:
-    """`(K, n)`: |gradient - t_xz|^2 / E|t_xz|^2, each parameter in its own units, mean over the parameters."""
-    return jnp.mean(jnp.square((gradient - column(sims, "score")) / scale), axis=-1)
+class AugmentedCrossEntropy(AbstractPart):
+    """Of sigmoid(f) with the soft label r_xz / (1 + r_xz)."""
+
+    needs: ClassVar = ("label", "log_ratio")
+
+    def __call__(self, view: View) -> jax.Array:
+        return _cross_entropy(view.log_ratio, jax.nn.sigmoid(column(view.batch, "log_ratio")))
+
+
+class RatioSquaredError(AbstractPart):
+    """Of the ratio where x is from the reference, of its inverse where x is from the numerator."""
+
+    needs: ClassVar = ("label", "log_ratio")
+
+    def __call__(self, view: View) -> jax.Array:
+        sign = 1 - 2 * column(view.batch, "label")
+        cut = lambda log_ratio: jnp.clip(log_ratio, -MOST_LOG_RATIO, MOST_LOG_RATIO)
+        error = jnp.exp(sign * cut(view.log_ratio)) - jnp.exp(sign * cut(column(view.batch, "log_ratio")))
+        return jnp.mean(jnp.square(error))
+
+
+class ScoreSquaredError(AbstractPart):
+    """alpha |grad f - t_xz|^2 / E|t_xz|^2, each parameter in its own units, mean over the parameters."""
+
+    alpha: float = 1.0
+    needs: ClassVar = ("score",)
+
+    def __check_init__(self):
+        if isinstance(self.alpha, float | int) and self.alpha < 0:
+            raise ValueError(f"alpha must not be negative, got {self.alpha}")
+
+    def __call__(self, view: View) -> jax.Array:
+        net, batch = view.net, view.batch
+        other = batch.theta
+        if batch.theta_reference is not None:  # the hypothesis that x was not drawn from
+            other = jnp.where(column(batch, "label")[:, None] == 1, batch.theta_reference, batch.theta)
+        gradient = gradient_of(lambda theta: net.contrast(theta, other, batch.x[:, 0]), batch.drawn_from)
+        return self.alpha * score_squared_error(gradient, batch, net.scales.score)
+
+
+class Balance(AbstractPart):
+    """strength (E[sigmoid f | numerator] + E[sigmoid f | reference] - 1)^2, which is 0 at the truth.
+
+    A classifier that keeps to it is no more confident than the best one (Delaunoy et al. 2022, arXiv:2208.13624).
+    """
+
+    strength: float = 100.0
+    needs: ClassVar = ("label",)
+
+    def __call__(self, view: View) -> jax.Array:
+        label, probability = column(view.batch, "label"), jax.nn.sigmoid(view.log_ratio)
+        mean = lambda weight: jnp.sum(probability * weight, axis=1) / jnp.maximum(jnp.sum(weight), 1)
+        return self.strength * jnp.mean(jnp.square(mean(label) + mean(1 - label) - 1))
+
+
+def _cross_entropy(logit: jax.Array, label: jax.Array) -> jax.Array:
+    return jnp.mean(jax.nn.softplus(logit) - label * logit)
+
+
+def score_squared_error(gradient: jax.Array, batch: Simulations, scale: jax.Array) -> jax.Array:
+    """Mean over rows, networks and parameters for a gradient `(K, n, dim)`; scale `(dim,)`."""
+    return jnp.mean(jnp.square((gradient - column(batch, "score")) / scale))
 
 
 def gradient_of(log_ratio: Callable[[jax.Array], jax.Array], theta: jax.Array) -> jax.Array:
@@ -230,123 +154,226 @@ def gradient_of(log_ratio: Callable[[jax.Array], jax.Array], theta: jax.Array) -
     return jnp.stack([along(e) for e in basis], axis=-1)
 
 
-def _binary_cross_entropy(logit: jax.Array, label: jax.Array) -> jax.Array:
-    return jax.nn.softplus(logit) - label * logit
+# -- which theta stands beside which x -------------------------------------------------------------
 
 
-@runtime_checkable
-class Contrasts(Protocol):
-    """What a loss asks of a network: log-ratios row by row, see `RatioEstimator`."""
-
-    reference: AbstractReference
-
-    @property
-    def score_scale(self) -> jax.Array: ...
-
-    def contrast(self, theta: jax.Array, theta_reference: jax.Array, x: jax.Array) -> jax.Array: ...
-
-
-# -- the losses ------------------------------------------------------------------------------------
-
-ValuePart = Callable[[jax.Array, Simulations], jax.Array]
-
-
-class RatioLoss(AbstractLoss):
-    """value part + alpha * score part. `CARL()`, `ALICES()` and the others are named sums of these parts.
+class AbstractPairing(eqx.Module):
+    """What is done with the rows of a batch before the parts see them.
 
     Fields
     ------
-    method: the name, for messages.
-    value: `cross_entropy`, `augmented_cross_entropy` or `ratio_squared_error`.
-    alpha: weight of the score part, in units of 1 / E|t|^2; 0 for none.
+    makes: the columns that it can supply.
+    """
+
+    makes: eqx.AbstractClassVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def __call__(self, key: Key, batch: Simulations) -> Simulations: ...
+
+
+class AsDrawn(AbstractPairing):
+    """Nothing: gold belongs to the rows as they are."""
+
+    makes: ClassVar = ()
+
+    def __call__(self, key: Key, batch: Simulations) -> Simulations:
+        return batch
+
+
+class Repaired(AbstractPairing):
+    """New numerators where x is from the reference, in every step: there theta and x are independent.
+
+    Joint ratios belong to the old numerators and are dropped. Rows with references of their own stay as they are.
+    """
+
+    makes: ClassVar = ()
+
+    def __call__(self, key: Key, batch: Simulations) -> Simulations:
+        if batch.theta_reference is not None:
+            return batch
+        label, theta = column(batch, "label")[:, None], jax.random.permutation(key, batch.theta)
+        theta = jnp.where(label == 1, batch.theta, theta)
+        return dataclasses.replace(batch, theta=theta, log_ratio=None, drawn_at=batch.drawn_from)
+
+
+class JointAndMarginal(AbstractPairing):
+    """Every row, then every x with the theta of another row; rows that have labels are `Repaired`."""
+
+    makes: ClassVar = ("label",)
+
+    def __call__(self, key: Key, batch: Simulations) -> Simulations:
+        if batch.label is not None:
+            return Repaired()(key, batch)
+        n, theta = len(batch), batch.drawn_from
+        shift = jax.random.randint(key, (), 1, n)
+        twice = lambda value: jnp.concatenate([value, value])
+        return Simulations(
+            jnp.concatenate([theta, jnp.roll(theta, shift, axis=0)]),
+            twice(batch.x),
+            batch.simulator,
+            label=jnp.concatenate([jnp.ones(n), jnp.zeros(n)]),
+            drawn_at=twice(theta),
+        )
+
+
+# -- the loss, and the method ----------------------------------------------------------------------
+
+
+class RatioLoss(AbstractLoss):
+    """The sum of the parts, over a batch of rows that the pairing has made.
+
+    Fields
+    ------
+    parts: the terms.
+    pairing: which theta stands beside which x.
     batch_size: rows in a step.
     """
 
-    method: str = eqx.field(static=True)
-    value: ValuePart = eqx.field(static=True)
-    alpha: float = eqx.field(static=True, default=0.0)
+    parts: tuple[AbstractPart, ...]
+    pairing: AbstractPairing
     batch_size: int = eqx.field(static=True, default=128)
 
     def __check_init__(self):
-        if self.alpha < 0:
-            raise ValueError(f"alpha must not be negative, got {self.alpha}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, got {self.batch_size}")
 
-    def check(self, net: Contrasts, batch: Batch) -> None:
-        """Raise `ValueError` when gold is missing (the columns, and the methods that would work, are named)."""
-        require(self.method, batch)
-        if isinstance(batch, Simulations) and self.method == "nre" and not isinstance(net.reference, MarginalReference):
-            raise ValueError("nre is against the marginal; these simulations have another reference: use CARL()")
+    def check(self, net: "RatioEstimator", batch: Any) -> None:
+        sims = single("a loss of ratios", batch)
+        for name in _needs(self.parts, self.pairing):
+            column(sims, name)
 
-    def __call__(self, net: Contrasts, batch: Simulations, key: Key) -> jax.Array:
-        if batch.label is None:
-            batch = contrasted(key, batch)
-        if self.value is cross_entropy and batch.theta_reference is None:
-            batch = repaired(key, batch)
-        x = batch.x[:, 0]
+    def __call__(self, net: "RatioEstimator", batch: Simulations, key: Key) -> jax.Array:
+        batch = self.pairing(key, batch)
         other = batch.theta if batch.theta_reference is None else batch.theta_reference
-        total = jnp.mean(self.value(net.contrast(batch.theta, other, x), batch))
-        if self.alpha == 0:
-            return total
-        if batch.theta_reference is not None:  # the hypothesis that x was not drawn from
-            other = jnp.where(column(batch, "label")[:, None] == 1, batch.theta_reference, batch.theta)
-        gradient = gradient_of(lambda theta: net.contrast(theta, other, x), batch.source)
-        return total + self.alpha * jnp.mean(score_squared_error(gradient, batch, net.score_scale))
+        view = View(net, batch, net.contrast(batch.theta, other, batch.x[:, 0]))
+        return jnp.sum(jnp.stack([part(view) for part in self.parts]))
 
 
-def contrasted(key: Key, batch: Simulations) -> Simulations:
-    """Unlabelled simulations against the marginal: every row, then every x with the theta of another row."""
-    n = len(batch)
-    shift = jax.random.randint(key, (), 1, n)
-    theta = jnp.concatenate([batch.source, jnp.roll(batch.source, shift, axis=0)])
-    twice = lambda value: jnp.concatenate([value, value])
-    label = jnp.concatenate([jnp.ones(n), jnp.zeros(n)])
-    score = None if batch.score is None else twice(batch.score)
-    return Simulations(theta, twice(batch.x), batch.simulator, score=score, label=label, drawn_at=twice(batch.source))
+def _needs(parts: tuple[AbstractPart, ...], pairing: AbstractPairing) -> tuple[str, ...]:
+    """In the order in which people speak of them, whatever the parts."""
+    wanted = {name for part in parts for name in part.needs} | {"label"}
+    return tuple(name for name in ("label", "log_ratio", "score") if name in wanted - set(pairing.makes))
 
 
-def repaired(key: Key, batch: Simulations) -> Simulations:
-    """The same rows, with new numerators where x is from the reference: there theta and x are independent."""
-    theta = jax.random.permutation(key, batch.theta)
-    return dataclasses.replace(
-        batch,
-        theta=jnp.where(column(batch, "label")[:, None] == 1, batch.theta, theta),
-        log_ratio=None,
-        drawn_at=batch.source,
+class RatioMethod(AbstractMethod):
+    """Learns the likelihood ratio. `CARL`, `ALICES` and the others are named sums of parts.
+
+    Fields
+    ------
+    parts, pairing, batch_size: see `RatioLoss`.
+    reference: what the ratio is relative to.
+    theta: numerators `(K, dim)`; draws from the prior if None.
+    network: what the networks are like.
+    form: see `RatioEstimator`.
+    """
+
+    name: str = eqx.field(static=True)
+    paper: str = eqx.field(static=True)
+    parts: tuple[AbstractPart, ...]
+    pairing: AbstractPairing = AsDrawn()
+    reference: AbstractReference = MarginalReference()
+    theta: Theta | None = None
+    network: MLP = MLP()
+    form: str | None = eqx.field(static=True, default=None)
+    batch_size: int = eqx.field(static=True, default=128)
+    gives: ClassVar = "likelihood"
+    num_simulations: ClassVar = 100_000
+    training: ClassVar = Training(num_steps=10_000)
+
+    def __check_init__(self):
+        if "label" in self.pairing.makes and not isinstance(self.reference, MarginalReference):
+            raise ValueError(f"{self.name} is against the marginal; for another reference use carl")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return _needs(self.parts, self.pairing)
+
+    @property
+    def loss(self) -> RatioLoss:
+        return RatioLoss(self.parts, self.pairing, self.batch_size)
+
+    def check(self, sims: Any) -> None:
+        own = single(self.name, sims).reference
+        if "label" in self.pairing.makes and not isinstance(own, MarginalReference | None):
+            raise ValueError(f"{self.name} is against the marginal; these simulations have another reference: use carl")
+
+    def gather(self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Simulations:
+        return labelled(key, simulator, self.needs, budget.num_simulations, self.reference, self.theta, progress)
+
+    def build(self, key: Key, sims: Simulations) -> "RatioEstimator":
+        return RatioEstimator.for_simulations(sims, key=key, network=self.network, form=self.form)
+
+    def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
+        sims: Any = job.sims
+        if sims.label is None or not trained.ok or bool(np.all(np.asarray(sims.label) == 1)):
+            return trained
+        mean, error = mean_ratio(trained.value, sims)
+        warnings = ()
+        if abs(mean - 1) > UNSURE + 4 * error:
+            warnings = (
+                f"the estimated ratio has mean {mean:.2f} +- {error:.2f} under the reference, where a true one has 1: "
+                "train longer, simulate more, or use a marginal reference",
+            )
+        return with_notes(trained, {"mean_ratio": mean, "mean_ratio_error": error}, warnings)
+
+
+# -- the named methods -----------------------------------------------------------------------------
+
+GOLD = "Brehmer et al. 2018, arXiv:1805.12244"
+STOYE = "Stoye et al. 2018, arXiv:1808.00973"
+
+
+class RatioOptions(TypedDict, total=False):
+    """What every method of this page takes; see the fields of `RatioMethod`."""
+
+    reference: AbstractReference
+    theta: Theta | None
+    network: MLP
+    form: str | None
+    batch_size: int
+
+
+def CARL(**options: Unpack[RatioOptions]) -> RatioMethod:
+    """Cross entropy of the label. Needs no gold."""
+    return RatioMethod("carl", "Cranmer et al. 2015, arXiv:1506.02169", (CrossEntropy(),), Repaired(), **options)
+
+
+def NRE(**options: Unpack[RatioOptions]) -> RatioMethod:
+    """The likelihood-to-evidence ratio (AALR): cross entropy against the marginal. Needs no gold."""
+    return RatioMethod("nre", "Hermans et al. 2020, arXiv:1903.04057", (CrossEntropy(),), JointAndMarginal(), **options)
+
+
+def BalancedNRE(*, strength: float = 100.0, **options: Unpack[RatioOptions]) -> RatioMethod:
+    """NRE that errs on the side of caution, by the part `Balance`. Needs no gold."""
+    return RatioMethod(
+        "bnre",
+        "Delaunoy et al. 2022, arXiv:2208.13624",
+        (CrossEntropy(), Balance(strength)),
+        JointAndMarginal(),
+        **options,
     )
 
 
-def CARL(*, batch_size: int = 128) -> RatioLoss:
-    """Cross entropy of the label. Needs no gold."""
-    return RatioLoss(method="carl", value=cross_entropy, batch_size=batch_size)
-
-
-def NRE(*, batch_size: int = 128) -> RatioLoss:
-    """The likelihood-to-evidence ratio (AALR): cross entropy against the marginal. Needs no gold."""
-    return RatioLoss(method="nre", value=cross_entropy, batch_size=batch_size)
-
-
-def ROLR(*, batch_size: int = 128) -> RatioLoss:
+def ROLR(**options: Unpack[RatioOptions]) -> RatioMethod:
     """Squared error of the ratio. Needs the joint ratio."""
-    return RatioLoss(method="rolr", value=ratio_squared_error, batch_size=batch_size)
+    return RatioMethod("rolr", GOLD, (RatioSquaredError(),), **options)
 
 
-def CASCAL(*, alpha: float = 1.0, batch_size: int = 128) -> RatioLoss:
+def CASCAL(*, alpha: float = 1.0, **options: Unpack[RatioOptions]) -> RatioMethod:
     """CARL with the score part. Needs the joint score."""
-    return RatioLoss(method="cascal", value=cross_entropy, alpha=alpha, batch_size=batch_size)
+    return RatioMethod("cascal", GOLD, (CrossEntropy(), ScoreSquaredError(alpha)), Repaired(), **options)
 
 
-def RASCAL(*, alpha: float = 1.0, batch_size: int = 128) -> RatioLoss:
+def RASCAL(*, alpha: float = 1.0, **options: Unpack[RatioOptions]) -> RatioMethod:
     """ROLR with the score part. Needs the joint ratio and score."""
-    return RatioLoss(method="rascal", value=ratio_squared_error, alpha=alpha, batch_size=batch_size)
+    return RatioMethod("rascal", GOLD, (RatioSquaredError(), ScoreSquaredError(alpha)), **options)
 
 
-def ALICE(*, batch_size: int = 128) -> RatioLoss:
+def ALICE(**options: Unpack[RatioOptions]) -> RatioMethod:
     """Augmented cross entropy. Needs the joint ratio."""
-    return RatioLoss(method="alice", value=augmented_cross_entropy, batch_size=batch_size)
+    return RatioMethod("alice", STOYE, (AugmentedCrossEntropy(),), **options)
 
 
-def ALICES(*, alpha: float = 1.0, batch_size: int = 128) -> RatioLoss:
+def ALICES(*, alpha: float = 1.0, **options: Unpack[RatioOptions]) -> RatioMethod:
     """ALICE with the score part. Needs the joint ratio and score."""
-    return RatioLoss(method="alices", value=augmented_cross_entropy, alpha=alpha, batch_size=batch_size)
+    return RatioMethod("alices", STOYE, (AugmentedCrossEntropy(), ScoreSquaredError(alpha)), **options)

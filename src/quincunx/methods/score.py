@@ -10,21 +10,39 @@ arXiv:1805.00013 and 1805.00020). A likelihood ratio comes from it in one of thr
 - SALLINO: `ProjectedHistogramRatio`, the same in the one dimension t(x) . (theta - theta_ref).
 """
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, TypedDict, Unpack
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..answers.estimates import AbstractRatio
+from ..answers.estimates import AbstractEstimator, AbstractRatio
+from ..core.fit import Training
 from ..core.loss import AbstractFrozen, AbstractLoss, Batch
 from ..core.prior import Prior
+from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
-from ..core.solution import Array, Key
-from .gold import column, require
+from ..core.solution import Array, Key, Solution
+from ..gold.mine import mine
+from .histogram import HistogramRatio, ProjectedHistogramRatio, grid_of, on_grid
+from .method import (
+    AbstractMethod,
+    Budget,
+    Job,
+    Theta,
+    column,
+    failure_warnings,
+    points,
+    single,
+    with_notes,
+)
+from .nets.contrast import rms_score
 from .nets.encoder import Warp
-from .nets.mlp import Ensemble
-from .ratio import NUM_MEMBERS, WIDTHS, rms_score
+from .nets.mlp import MLP, Ensemble
 
 MOST_REFERENCE_SCORES = 20_000
 
@@ -36,7 +54,7 @@ class ScoreScales(AbstractFrozen):
     rms: jax.Array
 
 
-class ScoreEstimator(eqx.Module):
+class ScoreEstimator(AbstractEstimator):
     """An ensemble of networks x -> t(x), the score at theta_ref. Made by `ScoreEstimator.for_simulations`.
 
     Calling it on one observation `(*event)` gives `(dim,)`.
@@ -47,46 +65,39 @@ class ScoreEstimator(eqx.Module):
     x_input: how observations enter them.
     scales: see `ScoreScales`.
     simulator: what the simulations came from.
-    event: shape of one observation.
+    event_shape: shape of one observation.
     """
 
     ensemble: Ensemble
     x_input: Warp
     scales: ScoreScales
     simulator: AbstractSimulator = eqx.field(static=True)
-    event: tuple[int, ...] = eqx.field(static=True)
+    event_shape: tuple[int, ...] = eqx.field(static=True)
 
     @staticmethod
-    def for_simulations(
-        sims: Simulations,
-        *,
-        key: Key | None = None,
-        widths: tuple[int, ...] = WIDTHS,
-        num_members: int = NUM_MEMBERS,
-        activation: str = "silu",
-    ) -> "ScoreEstimator":
+    def for_simulations(sims: Simulations, *, key: Key | None = None, network: MLP = MLP()) -> "ScoreEstimator":
         """An untrained estimator, scaled to simulations that were all drawn at one theta. It starts at score 0.
 
         Parameters
         ----------
         sims: what it will be trained on, with scores, of one observation per row.
         key: random key of the weights; a fixed one if None.
-        widths, num_members, activation: see `RatioEstimator.for_simulations`.
+        network: what the networks are like.
 
         Raises
         ------
         ValueError: no scores, or simulations drawn at more than one theta.
         """
-        require("sally", sims)
-        source = np.asarray(sims.source)
-        if np.any(source != source[0]):
+        column(sims, "score")
+        theta = np.asarray(sims.drawn_from)
+        if np.any(theta != theta[0]):
             raise ValueError(
                 "a score estimator is trained at one theta; mine with theta=theta_ref[None] and reference=None"
             )
         x_input = Warp.of(np.asarray(sims.x).reshape(len(sims), -1)[:100_000])
         key = jax.random.key(0) if key is None else key
-        ensemble = Ensemble.make(key, num_members, x_input.num_features, widths, sims.prior.dim, activation)
-        scales = ScoreScales(sims.source[0], rms_score(sims))
+        ensemble = network.make(key, x_input.num_features, sims.prior.dim)
+        scales = ScoreScales(jnp.asarray(theta[0]), rms_score(sims))
         return ScoreEstimator(ensemble, x_input, scales, sims.simulator, sims.event_shape)
 
     @property
@@ -107,7 +118,7 @@ class ScoreEstimator(eqx.Module):
 
 
 class ScoreLoss(AbstractLoss):
-    """|t(x) - t_xz|^2 / E|t_xz|^2. `SALLY()` makes it.
+    """|t(x) - t_xz|^2 / E|t_xz|^2, the loss of SALLY and of SALLINO.
 
     Fields
     ------
@@ -121,17 +132,11 @@ class ScoreLoss(AbstractLoss):
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
     def check(self, net: ScoreEstimator, batch: Batch) -> None:
-        """Raise `ValueError` when there are no scores."""
-        require("sally", batch)
+        column(single("a score", batch), "score")
 
     def __call__(self, net: ScoreEstimator, batch: Simulations, key: Key) -> jax.Array:
         error = (net.members(batch.x[:, 0]) - column(batch, "score")) / net.scales.rms
         return jnp.mean(jnp.square(error))
-
-
-def SALLY(*, batch_size: int = 128) -> ScoreLoss:
-    """The loss of SALLY and of SALLINO. Needs the joint score."""
-    return ScoreLoss(batch_size)
 
 
 class LocalRatio(AbstractRatio):
@@ -152,12 +157,8 @@ class LocalRatio(AbstractRatio):
         return self.estimator.simulator
 
     @property
-    def prior(self) -> Prior:
-        return self.simulator.prior
-
-    @property
     def event_shape(self) -> tuple[int, ...]:
-        return self.estimator.event
+        return self.estimator.event_shape
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         step = jnp.asarray(theta) - self.estimator.theta_reference
@@ -172,8 +173,104 @@ def local_ratio(estimator: ScoreEstimator, sims: Simulations) -> LocalRatio:
     ------
     ValueError: simulations at another theta.
     """
-    if np.any(np.asarray(sims.source) != np.asarray(estimator.theta_reference)):
+    if np.any(np.asarray(sims.drawn_from) != np.asarray(estimator.theta_reference)):
         raise ValueError(
             "these simulations were not drawn at the estimator's reference theta; give those it learnt from"
         )
     return LocalRatio(estimator, estimator.scores(sims.x[:MOST_REFERENCE_SCORES, 0]))
+
+
+class ScoreMethod(AbstractMethod):
+    """Learns the score at one theta, then fills histograms of it at a grid of thetas. `SALLY` and `SALLINO` make it.
+
+    Half of the budget goes to the score, half to the histograms. Where nothing more can be simulated, or histograms
+    would be too sparse, the answer is the local model (`local_ratio`) and all goes to the score.
+
+    Fields
+    ------
+    fill: makes histograms of simulations on the grid, given the score and its theta.
+    most_parameters: with more, histograms would be too sparse; None for no end.
+    theta_reference: where the score is taken: `(dim,)`, or values by name; the prior's mean if None.
+    theta: the grid `(K, dim)`; a regular one over the prior for 1 or 2 parameters if None.
+    network: what the networks are like.
+    batch_size: rows in a step.
+    """
+
+    name: str = eqx.field(static=True)
+    fill: Callable[[Simulations, ScoreEstimator], AbstractRatio] = eqx.field(static=True)
+    most_parameters: int | None = eqx.field(static=True)
+    theta_reference: Theta | None = None
+    theta: Theta | None = None
+    network: MLP = MLP()
+    batch_size: int = eqx.field(static=True, default=128)
+    paper: ClassVar = "Brehmer et al. 2018, arXiv:1805.00020"
+    gives: ClassVar = "likelihood"
+    needs: ClassVar = ("score",)
+    num_simulations: ClassVar = 100_000
+    training: ClassVar = Training(num_steps=10_000)
+
+    @property
+    def loss(self) -> ScoreLoss:
+        return ScoreLoss(self.batch_size)
+
+    def check(self, sims: Batch) -> None:
+        single(self.name, sims)
+
+    def gather(self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Simulations:
+        prior = simulator.prior
+        fills = self._fills(prior)
+        if fills:
+            grid_of(prior, self.theta, self.name)  # refused now, not after the training
+        share = budget.num_simulations // 2 if fills else budget.num_simulations
+        at = _centre(prior) if self.theta_reference is None else self.theta_reference
+        where = points(prior, at)
+        return mine(key, simulator, num_simulations=max(2, share), theta=where, reference=None, progress=progress)
+
+    def build(self, key: Key, sims: Simulations) -> ScoreEstimator:
+        return ScoreEstimator.for_simulations(sims, key=key, network=self.network)
+
+    def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
+        sims: Any = job.sims
+        if not trained.ok:
+            return trained
+        if job.simulator is None or not self._fills(sims.prior):
+            return dataclasses.replace(trained, value=local_ratio(trained.value, sims))
+        filled = on_grid(key, job.simulator, self.theta, self.name, job.budget.num_simulations // 2, job.progress)
+        calls = trained.statistics["num_simulator_calls"] + filled.num_simulator_calls
+        value = self.fill(filled, trained.value)
+        return with_notes(trained, {"num_simulator_calls": calls}, failure_warnings(filled), value=value)
+
+    def _fills(self, prior: Prior) -> bool:
+        return self.most_parameters is None or prior.dim <= self.most_parameters
+
+
+class ScoreOptions(TypedDict, total=False):
+    """What both methods take; see the fields of `ScoreMethod`."""
+
+    theta_reference: Theta | None
+    theta: Theta | None
+    network: MLP
+    batch_size: int
+
+
+def SALLY(**options: Unpack[ScoreOptions]) -> ScoreMethod:
+    """Histograms of the score, in one or two dimensions. Needs the joint score."""
+    return ScoreMethod("sally", _whole, 2, **options)
+
+
+def SALLINO(**options: Unpack[ScoreOptions]) -> ScoreMethod:
+    """Histograms of the score's component along theta - theta_ref, in one dimension. Needs the joint score."""
+    return ScoreMethod("sallino", _projected, None, **options)
+
+
+def _whole(sims: Simulations, score: ScoreEstimator) -> HistogramRatio:
+    return HistogramRatio.for_simulations(sims, summary=score)
+
+
+def _projected(sims: Simulations, score: ScoreEstimator) -> ProjectedHistogramRatio:
+    at = score.theta_reference
+    return ProjectedHistogramRatio.for_simulations(sims, summary=score, theta_reference=at)
+
+
+def _centre(prior: Prior) -> np.ndarray:
+    return np.mean(np.asarray(prior.sample(jax.random.key(0), 10_000)), axis=0)

@@ -1,5 +1,6 @@
 """Where machines work: standardised unconstrained parameters, and normal distributions on them."""
 
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...core.batches import over_rows
 from ...core.loss import AbstractFrozen
 from ...core.prior import Prior
 from ...core.solution import Array
@@ -30,8 +32,9 @@ class Space(AbstractFrozen):
     @staticmethod
     def of(prior: Prior, theta: Array) -> "Space":
         """The space standardised by theta `(n, dim)`."""
-        v = prior.unconstrain(theta)
-        return Space(jnp.mean(v, axis=0), jnp.maximum(jnp.std(v, axis=0), 1e-6), prior)
+        v = over_rows(lambda rows: _unconstrained(prior, rows), theta).astype(np.float64)
+        location, spread = np.mean(v, axis=0), np.maximum(np.std(v, axis=0), 1e-6)
+        return Space(jnp.asarray(location, jnp.float32), jnp.asarray(spread, jnp.float32), prior)
 
     @property
     def dim(self) -> int:
@@ -41,6 +44,11 @@ class Space(AbstractFrozen):
     def encode(self, theta: Array) -> jax.Array:
         """theta `(..., dim)` -> u `(..., d)`."""
         return (self.prior.unconstrain(theta) - self.location) / self.spread
+
+    def encoded(self, theta: Array) -> np.ndarray:
+        """`encode` for rows of theta `(n, dim)` that are data, not part of a computation."""
+        v = over_rows(lambda rows: _unconstrained(self.prior, rows), theta)
+        return (v - np.asarray(self.location)) / np.asarray(self.spread)
 
     def decode(self, u: Array) -> jax.Array:
         """u `(..., d)` -> theta `(..., dim)`, inside the prior's support."""
@@ -53,6 +61,11 @@ class Space(AbstractFrozen):
     def log_volume(self, u: Array) -> jax.Array:
         """log |d theta / d u| `(...)` at u `(..., d)`."""
         return self.log_prior(u) - self.prior.log_prob(self.decode(u))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _unconstrained(prior: Prior, theta: jax.Array) -> jax.Array:
+    return prior.unconstrain(theta)
 
 
 class Gaussian(NamedTuple):

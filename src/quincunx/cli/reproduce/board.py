@@ -11,21 +11,20 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...answers.estimates import AbstractRatio
-from ...core.fit import Training, fit
+from ...core.fit import Training
 from ...gold.mine import mine
 from ...gold.mined import MinedSimulator
-from ...gold.reference import AbstractReference, MarginalReference, PointReference
-from ...methods import density, ratio, score
-from ...methods.binning.grid import theta_grid
-from ...methods.histogram import ProjectedHistogramRatio
-from ...methods.train_ratio import DENSITY_LOSSES, RATIO_LOSSES
+from ...gold.reference import MarginalReference, PointReference
+from ...methods import ALICE, ALICES, CARL, CASCAL, NLE, RASCAL, ROLR, SALLINO, SALLY, SCANDAL
+from ...methods.door import train
+from ...methods.method import AbstractMethod
+from ...methods.nets.flows import Flow
+from ...methods.nets.mlp import MLP
 from ...problems import galton, galton_board, galton_distribution, galton_positions
-from ...sample.simulate import simulate
 from .figures import save
 
 PAIR = (-0.8, -0.6)
 SIZES = (200, 500, 1000, 2000, 5000, 10_000)
-METHODS = ("carl", "rolr", "cascal", "alice", "rascal", "alices", "nde", "scandal", "sally", "sallino")
 NUM_SEEDS = 10
 NUM_STEPS = 1500
 
@@ -33,53 +32,48 @@ NUM_STEPS = 1500
 # `johannbrehmer/simulator-mining-example`. The other methods were never run on this board.
 PUBLISHED: Mapping[str, tuple[float, ...]] = {
     "carl": (0.133, 0.150, 0.115, 0.088, 0.048, 0.020),
-    "nde": (0.082, 0.077, 0.069, 0.052, 0.018, 0.004),
+    "nle": (0.082, 0.077, 0.069, 0.052, 0.018, 0.004),
     "rolr": (0.058, 0.029, 0.013, 0.005, 0.003, 0.003),
     "rascal": (0.019, 0.0105, 0.007, 0.004, 0.002, 0.002),
     "scandal": (0.0175, 0.0055, 0.0035, 0.0022, 0.0015, 0.0012),
 }
 
 STRESS_ROWS, STRESS_NAILS, STRESS_PAIR, STRESS_SIZE = 200, 301, (-1.0, -0.4), 20_000
-STRESS_METHODS = ("rolr", "alice", "rascal", "alices")
+LOCAL = "sally, local model"
 
 
-def train(
-    board: MinedSimulator,
-    method: str,
-    num_simulations: int,
-    seed: int,
-    reference: AbstractReference | None = None,
-    form: str | None = None,
-) -> AbstractRatio:
-    """One estimator, from `num_simulations` simulations in all. Every method has the same network and training."""
-    data_key, net_key, fit_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), num_simulations), 3)
-    reference = reference or PointReference([PAIR[1]])
-    training = Training(num_steps=NUM_STEPS, weight_decay=1000 / num_simulations, validation_fraction=0.0)
-    network: dict[str, Any] = {"key": net_key, "widths": (32, 32), "num_members": 5, "activation": "tanh"}
-    batch = {"batch_size": min(128, num_simulations)}
-    if method in RATIO_LOSSES:
-        sims = mine(data_key, board, num_simulations=num_simulations, reference=reference)
-        net = ratio.RatioEstimator.for_simulations(sims, form=form, **network)
-        return fit(fit_key, net, RATIO_LOSSES[method](**batch), sims, training=training).value
-    if method in DENSITY_LOSSES:
-        sims = mine(data_key, board, num_simulations=num_simulations, reference=None)
-        flow = density.DensityEstimator.for_simulations(sims, key=net_key, width=16, knots=6)
-        return fit(fit_key, flow, DENSITY_LOSSES[method](**batch), sims, training=training).value
-    at = reference.theta if isinstance(reference, PointReference) else jnp.array([PAIR[1]])
-    share = num_simulations if method == "sally" else num_simulations // 2
-    sims = mine(data_key, board, num_simulations=share, theta=at[None], reference=None)
-    scores = fit(
-        fit_key, score.ScoreEstimator.for_simulations(sims, **network), score.SALLY(**batch), sims, training=training
-    ).value
-    if method == "sally":
-        return score.local_ratio(scores, sims)
-    filled = _on_grid(board, jax.random.fold_in(data_key, 1), num_simulations - share)
-    return ProjectedHistogramRatio.for_simulations(filled, summary=scores, theta_reference=at)
+NETWORK = MLP((32, 32), members=5, activation="tanh")
+FLOW = Flow(width=16, knots=6)
 
 
-def _on_grid(board: MinedSimulator, key: jax.Array, num_simulations: int):
-    grid = np.asarray(theta_grid(board.prior, 10))
-    return simulate(key, board, theta=grid[np.arange(num_simulations) % len(grid)])
+def methods(theta_reference: float, batch_size: int) -> dict[str, AbstractMethod]:
+    """Every method of the family, with the same networks and batches, against one point."""
+    at = [theta_reference]
+    point: Any = {"reference": PointReference(at), "network": NETWORK, "batch_size": batch_size}
+    score: Any = {"theta_reference": np.array(at), "network": NETWORK, "batch_size": batch_size}
+    density: Any = {"network": FLOW, "batch_size": batch_size}
+    return {
+        **{make().name: make(**point) for make in (CARL, ROLR, CASCAL, ALICE, RASCAL, ALICES)},
+        **{make().name: make(**density) for make in (NLE, SCANDAL)},
+        **{make().name: make(**score) for make in (SALLY, SALLINO)},
+    }
+
+
+def estimate(board: MinedSimulator, method: AbstractMethod, num_simulations: int, seed: int) -> AbstractRatio:
+    """One estimator, from `num_simulations` simulations in all, as a user would train it."""
+    key = jax.random.fold_in(jax.random.key(seed), num_simulations)
+    return train(key, board, method, num_simulations=num_simulations, training=_training(num_simulations)).value
+
+
+def local_estimate(board: MinedSimulator, method: AbstractMethod, num_simulations: int, seed: int) -> AbstractRatio:
+    """SALLY without a simulator to fill histograms: the local model, with all simulations in the score."""
+    key = jax.random.fold_in(jax.random.key(seed), num_simulations)
+    sims = mine(key, board, num_simulations=num_simulations, theta=np.array([[PAIR[1]]]), reference=None)
+    return train(key, None, method, sims=sims, training=_training(num_simulations)).value
+
+
+def _training(num_simulations: int) -> Training:
+    return Training(num_steps=NUM_STEPS, weight_decay=1000 / num_simulations, validation_fraction=0.0)
 
 
 def error(board: MinedSimulator, estimate: AbstractRatio, pair: Sequence[float]) -> float:
@@ -102,14 +96,18 @@ def nothing(board: MinedSimulator, pair: Sequence[float]) -> float:
 def run(say, sizes: Sequence[int] = SIZES, num_seeds: int = NUM_SEEDS) -> dict[str, Any]:
     """Errors by method and size, one for each seed, and of the stress test."""
     errors: dict[str, dict[str, list[float]]] = {}
-    for method in METHODS:
+    for name in [*methods(PAIR[1], 128), LOCAL]:
         begun = time.perf_counter()
-        errors[method] = {
-            str(size): [error(galton, train(galton, method, size, seed), PAIR) for seed in range(num_seeds)]
+        make = local_estimate if name == LOCAL else estimate
+        errors[name] = {
+            str(size): [
+                error(galton, make(galton, methods(PAIR[1], min(128, size))[name.split(",")[0]], size, seed), PAIR)
+                for seed in range(num_seeds)
+            ]
             for size in sizes
         }
-        medians = " ".join(f"{np.median(values):.5f}" for values in errors[method].values())
-        say(f"galton {method}: {medians} ({time.perf_counter() - begun:.0f} s)")
+        medians = " ".join(f"{np.median(values):.5f}" for values in errors[name].values())
+        say(f"galton {name}: {medians} ({time.perf_counter() - begun:.0f} s)")
     return {"nothing": nothing(galton, PAIR), "errors": errors, "stress": stress(say)}
 
 
@@ -121,15 +119,17 @@ def stress(say, num_seeds: int = 3) -> dict[str, Any]:
     errors: dict[str, dict[str, list[float]]] = {name: {} for name in references}
     for name, reference in references.items():
         form = "plain" if "plain" in name else None
-        for method in STRESS_METHODS:
-            found = [train(board, method, STRESS_SIZE, seed, reference, form) for seed in range(num_seeds)]
-            errors[name][method] = [error(board, each, STRESS_PAIR) for each in found]
-            say(f"stress, {name} reference, {method}: {np.median(errors[name][method]):.4g}")
+        for make in (ROLR, ALICE, RASCAL, ALICES):
+            method = make(reference=reference, form=form, network=NETWORK)
+            found = [estimate(board, method, STRESS_SIZE, seed) for seed in range(num_seeds)]
+            errors[name][method.name] = [error(board, each, STRESS_PAIR) for each in found]
+            say(f"stress, {name} reference, {method.name}: {np.median(errors[name][method.name]):.4g}")
     errors["none"] = {}
-    for method in ("scandal", "nde"):
-        found = [train(board, method, STRESS_SIZE, seed) for seed in range(num_seeds)]
-        errors["none"][method] = [error(board, each, STRESS_PAIR) for each in found]
-        say(f"stress, no reference, {method}: {np.median(errors['none'][method]):.4g}")
+    for make in (SCANDAL, NLE):
+        method = make(network=FLOW)
+        found = [estimate(board, method, STRESS_SIZE, seed) for seed in range(num_seeds)]
+        errors["none"][method.name] = [error(board, each, STRESS_PAIR) for each in found]
+        say(f"stress, no reference, {method.name}: {np.median(errors['none'][method.name]):.4g}")
     spread = {}
     for name, reference in references.items():
         log_ratio = np.asarray(mine(jax.random.key(9), board, num_simulations=20_000, reference=reference).log_ratio)

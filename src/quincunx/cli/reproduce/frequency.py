@@ -15,7 +15,10 @@ from ...answers.frequentist.neyman import critical_values
 from ...core.fit import Training
 from ...core.solution import Key
 from ...gold.mined import AbstractMinedSimulator
-from ...methods.train_ratio import train_ratio
+from ...methods import ALICES, NRE
+from ...methods.door import train
+from ...methods.method import AbstractMethod
+from ...methods.nets.mlp import MLP
 from ...problems import eft, galton, weinberg
 from ...sample.black_box import AbstractJaxSimulator
 from .figures import save
@@ -33,17 +36,17 @@ class Case(NamedTuple):
     """
 
     simulator: AbstractJaxSimulator
-    method: str | None
+    method: AbstractMethod | None
     num_observations: int | None
     theta: tuple[tuple[float, ...], ...]
 
 
 CASES = {
     "galton": Case(
-        galton, "alices", 20, ((-0.99,), (-0.85,), (-0.7,), (-0.55,), (-0.41,))
+        galton, ALICES(network=MLP((50, 50))), 20, ((-0.99,), (-0.85,), (-0.7,), (-0.55,), (-0.41,))
     ),
     "weinberg": Case(
-        weinberg, "nre", 20, ((42.0, 0.9), (45.0, 1.0), (40.1, 0.51), (49.0, 1.4), (47.0, 0.7))
+        weinberg, NRE(network=MLP((50, 50))), 20, ((42.0, 0.9), (45.0, 1.0), (40.1, 0.51), (49.0, 1.4), (47.0, 0.7))
     ),
     "eft": Case(
         eft, None, None,
@@ -87,10 +90,8 @@ def run(say, num_toys: int = NUM_TOYS, num_calibration_toys: int = NUM_CALIBRATI
 def _ratio(key: Key, case: Case) -> AbstractRatio:
     if case.method is None:
         return ExactRatio(case.simulator)
-    return train_ratio(
-        key, case.simulator, method=case.method, num_simulations=100_000, training=Training(num_steps=6000),
-        estimator_options={"widths": (50, 50)},
-    ).value  # fmt: skip
+    training = Training(num_steps=6000)
+    return train(key, case.simulator, case.method, num_simulations=100_000, training=training).value
 
 
 def tables(results: Mapping[str, Any]) -> str:

@@ -13,12 +13,15 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ... import problems as simulators
-from ...answers.bayes.proposal import Proposal
+from ...answers.bayes.posterior import MixturePosterior
 from ...checks.accuracy import Evaluation, evaluate
-from ...core.fit import Training, fit
-from ...methods.alfi import ALFI, simulate_bank
+from ...core.fit import Training
+from ...core.progress import NoProgress
+from ...methods.alfi import ALFI
+from ...methods.door import train
 from ...methods.machine import RecurrentMachine, trajectories
+from ...methods.method import Budget
+from ...problems import CATALOGUE
 from ...sample.black_box import AbstractJaxSimulator
 from ...sample.simulate import simulate
 from .figures import save
@@ -34,7 +37,7 @@ class Problem:
 
     @property
     def simulator(self) -> AbstractJaxSimulator:
-        return simulators.CATALOGUE[self.name]
+        return CATALOGUE[self.name]
 
 
 PROBLEMS = (
@@ -52,7 +55,7 @@ def main(
     *,
     say: Callable[[str], None] = lambda text: None,
     names: Sequence[str] = tuple(problem.name for problem in PROBLEMS),
-    num_simulations: int = 10_000,
+    num_simulations: int = 1_000_000,
     steps_factor: float = 1.0,
     num_problems: int = NUM_PROBLEMS,
 ) -> dict:
@@ -62,7 +65,7 @@ def main(
     ----------
     say: told what is being done.
     names: which simulators.
-    num_simulations: theta in the bank, of 100 observations on average: 10,000 give 1e6 observations.
+    num_simulations: observations in the bank.
     steps_factor: multiplies the training steps.
     num_problems: test problems for each number of observations.
 
@@ -89,12 +92,12 @@ def main(
 def _train(
     simulator: AbstractJaxSimulator, num_simulations: int, num_steps: int
 ) -> tuple[RecurrentMachine, RecurrentMachine, dict]:
-    key = jax.random.key(0)
+    key, method = jax.random.key(0), ALFI()
     begun = time.perf_counter()
-    sims = simulate_bank(key, simulator, num_simulations=num_simulations)
+    sims = method.gather(key, simulator, Budget(num_simulations), NoProgress())
     simulated = time.perf_counter()
-    untrained = RecurrentMachine.for_simulations(sims)
-    solution = fit(key, untrained, ALFI(), sims, training=Training(num_steps=num_steps))
+    untrained = method.build(key, sims)
+    solution = train(key, simulator, method, sims=sims, training=Training(num_steps=num_steps))
     done = time.perf_counter()
     return untrained, solution.value, {
         "simulated_observations": sum(part.num_simulator_calls for part in sims),
@@ -189,7 +192,7 @@ def _error_by_iteration(axes, machine: RecurrentMachine, evaluation: Evaluation)
     """||theta* - E_q[theta]|| against the iteration, up to twice the training length, with its spread."""
     t = machine.num_iterations
     psi = trajectories(machine.with_bank(), jax.random.key(2), evaluation.x[:200], 2 * t)
-    means = jax.jit(jax.vmap(jax.vmap(lambda psi: Proposal(machine.space, psi[None]).mean)))(psi)
+    means = jax.jit(jax.vmap(jax.vmap(lambda psi: MixturePosterior(machine.space, psi[None]).mean)))(psi)
     error = np.linalg.norm(np.asarray(means) - evaluation.theta[:200, None], axis=-1)
     middle, spread = error.mean(axis=0), error.std(axis=0)
     steps = np.arange(1, 2 * t + 1)
@@ -239,7 +242,7 @@ def _animate(path: Path, problem: Problem, untrained: RecurrentMachine, machine:
     x = simulate(jax.random.key(4), problem.simulator, theta=truth, num_observations=100).x
     grid = np.linspace(0.21, 6.99, 400)[:, None]
     density = lambda m: np.exp(
-        jax.vmap(lambda psi: Proposal(m.space, psi[None]).log_prob(grid))(
+        jax.vmap(lambda psi: MixturePosterior(m.space, psi[None]).log_prob(grid))(
             trajectories(m.with_bank(), jax.random.key(5), x)[0]
         )
     )

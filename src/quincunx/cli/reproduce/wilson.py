@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from ...answers.estimates import AbstractRatio, ExactRatio
 from ...core.fit import Training
 from ...gold.reference import PointReference
-from ...methods.train_ratio import DENSITY_LOSSES, train_ratio
+from ...methods import ALICE, ALICES, CARL, CASCAL, NLE, RASCAL, ROLR, SALLINO, SALLY, SCANDAL, Histogram
+from ...methods.door import train
+from ...methods.method import AbstractMethod
+from ...methods.nets.flows import Flow
 from ...problems import eft
 from ...sample.simulate import simulate
 from .figures import save
 
 SIZES = (1000, 10_000, 100_000, 1_000_000)
-METHODS = (
-    "histogram", "carl", "rolr", "cascal", "alice", "rascal", "alices", "nde", "scandal", "sally", "sallino",
-)  # fmt: skip
 STANDARD_MODEL = jnp.zeros(2)
 NUM_SEEDS = 3
 BATCHES = {1_000_000: 512, 100_000: 256}  # 128 for fewer
@@ -58,27 +58,32 @@ class Judge:
         return float(np.mean(self.truth**2))
 
 
-def train(method: str, num_simulations: int, seed: int) -> AbstractRatio:
+def methods(batch_size: int) -> dict[str, AbstractMethod]:
+    """Every method, against the Standard Model."""
+    at, batch = PointReference(STANDARD_MODEL), {"batch_size": batch_size}
+    return {
+        "histogram": Histogram(reference=at),
+        **{make().name: make(reference=at, **batch) for make in (CARL, ROLR, CASCAL, ALICE, RASCAL, ALICES)},
+        **{make().name: make(network=Flow(width=32), **batch) for make in (NLE, SCANDAL)},
+        **{make().name: make(theta_reference=STANDARD_MODEL, **batch) for make in (SALLY, SALLINO)},
+    }
+
+
+def estimate(name: str, num_simulations: int, seed: int) -> AbstractRatio:
     """One estimator from `num_simulations` simulations in all."""
     key = jax.random.fold_in(jax.random.key(seed), num_simulations)
     training = Training(num_steps=STEPS.get(num_simulations, 4000), weight_decay=1000 / num_simulations)
-    options: dict[str, Any] = {"reference": PointReference(STANDARD_MODEL), "theta_reference": STANDARD_MODEL}
-    if method != "histogram":
-        options["loss_options"] = {"batch_size": BATCHES.get(num_simulations, 128)}
-    if method in DENSITY_LOSSES:
-        options["estimator_options"] = {"width": 32}
-    return train_ratio(key, eft, method=method, num_simulations=num_simulations, training=training, **options).value
+    method = methods(BATCHES.get(num_simulations, 128))[name]
+    return train(key, eft, method, num_simulations=num_simulations, training=training).value
 
 
-def run(
-    say, sizes: Sequence[int] = SIZES, num_seeds: int = NUM_SEEDS, methods: Sequence[str] = METHODS
-) -> dict[str, Any]:
+def run(say, sizes: Sequence[int] = SIZES, num_seeds: int = NUM_SEEDS, names: Sequence[str] = ()) -> dict[str, Any]:
     """Errors by method and size, one for each seed."""
     judge, errors = Judge(), {}
-    for method in methods:
+    for method in names or methods(128):
         begun = time.perf_counter()
         errors[method] = {
-            str(size): [judge(train(method, size, seed)) for seed in range(1 if size > 100_000 else num_seeds)]
+            str(size): [judge(estimate(method, size, seed)) for seed in range(1 if size > 100_000 else num_seeds)]
             for size in sizes
         }
         medians = " ".join(f"{np.median(values):.5f}" for values in errors[method].values())

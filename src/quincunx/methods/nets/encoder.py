@@ -1,16 +1,16 @@
 """Encoders of sets of observations: what the machine sees of data."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...core.batches import over_rows
 from ...core.loss import AbstractFrozen
 from ...core.solution import Array, Key
-from .layers import Dense
 from .regression import RegressionSummary
 
 MAX_MOMENT_DIM = 8  # above this the Gaussian fit of a set has too many numbers to be a good summary
@@ -84,9 +84,9 @@ class SetEncoder(eqx.Module):
     warp: Warp
     moment_warp: Warp | None
     regression: RegressionSummary
-    hidden: Dense
-    output: Dense
-    direct: Dense
+    hidden: eqx.nn.Linear
+    output: eqx.nn.Linear
+    direct: eqx.nn.Linear
     event_dim: int = eqx.field(static=True)
 
     @staticmethod
@@ -98,7 +98,7 @@ class SetEncoder(eqx.Module):
         warp = Warp.of(flat[:: max(1, len(flat) // 100_000)])
         moment_warp = None
         if event_dim <= MAX_MOMENT_DIM:
-            moment_warp = Warp.of(_over_sets(lambda x, w: gaussian_fit(warp.linear(x), w), sets[0][1][:2000], None))
+            moment_warp = Warp.of(_over_sets(_moments, np.asarray(sets[0][1])[:2000], None, warp))
         regression = _regress(warp, moment_warp, sets)
         hidden_key, output_key, direct_key = jax.random.split(key, 3)
         num_in = warp.num_features
@@ -106,37 +106,40 @@ class SetEncoder(eqx.Module):
             warp,
             moment_warp,
             regression,
-            Dense.make(hidden_key, num_in, width),
-            Dense.make(output_key, width, num_pooled),
-            Dense.make(direct_key, num_in, num_pooled, bias=False),
+            eqx.nn.Linear(num_in, width, key=hidden_key),
+            eqx.nn.Linear(width, num_pooled, key=output_key),
+            eqx.nn.Linear(num_in, num_pooled, use_bias=False, key=direct_key),
             event_dim,
         )
 
     @property
     def num_features(self) -> int:
         """f, the length of `Summary.features`."""
-        return self.output.num_out + len(self.regression.centre) + 2 * self.regression.mean_weights.shape[1]
+        return self.output.out_features + len(self.regression.centre) + 2 * self.regression.mean_weights.shape[1]
 
     def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> Summary:
         """The summary of the observations in x `(m, *event)` whose `weight` (m,) is 1; 0 leaves one out."""
         x = x.reshape(len(x), self.event_dim)
         weight = jnp.ones(len(x)) if weight is None else weight
-        fixed = _statistics(self.warp, self.moment_warp, x, weight)
+        fixed = _statistics(x, weight, self.warp, self.moment_warp)
         mean, log_scale = self.regression(fixed)
         learned = self._pool(x, weight)
         features = jnp.concatenate([learned, jnp.clip(fixed, -10.0, 10.0), mean, log_scale / 3 + 1])
         return Summary(features, mean, log_scale)
 
     def _pool(self, x: jax.Array, weight: jax.Array) -> jax.Array:
-        inputs = self.warp(x)
-        h = self.output(jax.nn.silu(self.hidden(inputs))) + self.direct(inputs)
+        h = jax.vmap(lambda one: self.output(jax.nn.silu(self.hidden(one))) + self.direct(one))(self.warp(x))
         half = h.shape[-1] // 2
         mean = jnp.sum(jnp.where(weight[:, None] > 0, jnp.tanh(h[:, :half]), 0.0), axis=0) / jnp.sum(weight)
         peak = jnp.max(jnp.where(weight[:, None] > 0, h[:, half:], -jnp.inf), axis=0)
         return jnp.concatenate([mean, peak])
 
 
-def _statistics(warp: Warp, moment_warp: Warp | None, x: jax.Array, weight: jax.Array) -> jax.Array:
+def _moments(x: jax.Array, weight: jax.Array, warp: Warp) -> jax.Array:
+    return gaussian_fit(warp.linear(x), weight)
+
+
+def _statistics(x: jax.Array, weight: jax.Array, warp: Warp, moment_warp: Warp | None) -> jax.Array:
     """Fixed statistics of the weighted observations in x `(m, d)`; the log of their number comes last."""
     count = jnp.sum(weight)
     parts = [jnp.sum(weight[:, None] * warp(x), axis=0) / count, jnp.log(count)[None] / 3 - 1.5]
@@ -153,18 +156,23 @@ def _regress(warp: Warp, moment_warp: Warp | None, sets: Sequence[tuple[Array, A
         for whole in (True, False, False):
             count = np.full(n, m) if whole else np.exp(rng.uniform(np.log(min(fewest, m)), np.log(m), n)).astype(int)
             weight = (np.arange(m) < count[:, None])[:, rng.permutation(m)].astype(np.float32)
-            statistics = _over_sets(lambda x, w: _statistics(warp, moment_warp, x, w), x, weight)
+            statistics = _over_sets(_statistics, x, weight, warp, moment_warp)
             rows.append((statistics, np.asarray(u), count))
         fewest = m
     order = rng.permutation(sum(len(row[0]) for row in rows))
     return RegressionSummary.of(*(np.concatenate(column)[order] for column in zip(*rows, strict=True)))
 
 
-def _over_sets(function: Callable, x: Array, weight: Array | None) -> np.ndarray:
-    """`function(x (m, d), weight (m,))` for every set in x `(n, m, *event)`."""
-    x = jnp.asarray(x, jnp.float32).reshape(*x.shape[:2], -1)
-    weight = jnp.ones(x.shape[:2]) if weight is None else jnp.asarray(weight)
-    return np.asarray(jax.jit(jax.vmap(function))(x, weight))
+def _over_sets(function: Callable, x: Array, weight: Array | None, *given: Any) -> np.ndarray:
+    """`function(x (m, d), weight (m,), *given)` for every set in x `(n, m, *event)`."""
+    x = np.asarray(x, np.float32).reshape(*x.shape[:2], -1)
+    weight = np.ones(x.shape[:2], np.float32) if weight is None else weight
+    return over_rows(lambda x, w: _mapped(function, x, w, given), x, weight)
+
+
+@eqx.filter_jit
+def _mapped(function: Callable, x: jax.Array, weight: jax.Array, given: tuple[Any, ...]) -> jax.Array:
+    return jax.vmap(lambda one, own: function(one, own, *given))(x, weight)
 
 
 def gaussian_fit(x: jax.Array, weight: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Conditional normalising flows: FlowJAX behind one small class."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,25 +15,33 @@ from ...core.solution import Key
 INTERVAL = 4.0  # standard deviations of y within which the splines bend; outside, the tails of a normal
 
 
-class Shape(NamedTuple):
-    """All that a flow is made from, its weights aside.
+class Flow(eqx.Module):
+    """What a conditional flow is to be made like. It has no weights yet.
 
     Fields
     ------
-    event_dim, condition_dim: sizes of y and of the condition.
     layers: autoregressive layers; one is enough for a single dimension.
     width: of the two hidden layers of the network in each of them.
     knots: of the splines.
     """
 
-    event_dim: int
-    condition_dim: int
-    layers: int
-    width: int
-    knots: int
+    layers: int = eqx.field(static=True, default=2)
+    width: int = eqx.field(static=True, default=50)
+    knots: int = eqx.field(static=True, default=8)
+
+    def __check_init__(self):
+        for name, value in [("layers", self.layers), ("width", self.width), ("knots", self.knots)]:
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    def make(self, key: Key, event_dim: int, condition_dim: int) -> "ConditionalFlow":
+        """An untrained flow for y of so many numbers under conditions of so many."""
+        shape = (event_dim, condition_dim, self.layers if event_dim > 1 else 1, self.width, self.knots)
+        weights, _ = _parts(_distribution(key, shape))
+        return ConditionalFlow(tuple(jax.tree.leaves(weights)), shape)
 
 
-class Flow(eqx.Module):
+class ConditionalFlow(eqx.Module):
     """A masked autoregressive spline flow for p(y | condition), y standardised.
 
     Papamakarios et al. 2017, arXiv:1705.07057; Durkan et al. 2019, arXiv:1906.04032.
@@ -41,7 +49,7 @@ class Flow(eqx.Module):
     Fields
     ------
     weights: the trained arrays, in the order in which FlowJAX's object holds them.
-    shape: the rest of that object is made again from it.
+    shape: event_dim, condition_dim, layers, width, knots: the rest of that object is made again from it.
     """
 
     weights: tuple[jax.Array, ...]
@@ -49,18 +57,6 @@ class Flow(eqx.Module):
 
     def __check_init__(self):
         _split(self.shape)  # now, into the cache: FlowJAX's objects cannot be made inside a compiled function
-
-    @staticmethod
-    def make(
-        key: Key, event_dim: int, condition_dim: int, *, layers: int = 2, width: int = 50, knots: int = 8
-    ) -> "Flow":
-        """An untrained flow; the options are fields of `Shape`."""
-        for name, value in [("layers", layers), ("width", width), ("knots", knots)]:
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        shape = Shape(event_dim, condition_dim, layers if event_dim > 1 else 1, width, knots)
-        weights, _ = _parts(_distribution(key, shape))
-        return Flow(tuple(jax.tree.leaves(weights)), tuple(shape))
 
     def log_prob(self, y: jax.Array, condition: jax.Array) -> jax.Array:
         """Log density `(n,)` of y `(n, event_dim)` under conditions `(n, condition_dim)`."""
@@ -77,17 +73,18 @@ def _split(values: tuple[int, ...]) -> tuple[Any, Any]:
     The key is fixed: it only says how the dimensions are permuted between layers, the weights come from elsewhere, and
     flows that differ in nothing else share their compiled functions.
     """
-    return _parts(_distribution(jax.random.key(0), Shape(*values)))
+    return _parts(_distribution(jax.random.key(0), values))
 
 
-def _distribution(key: Key, shape: Shape) -> Any:
+def _distribution(key: Key, shape: tuple[int, ...]) -> Any:
+    event_dim, condition_dim, layers, width, knots = shape
     return masked_autoregressive_flow(
         key,
-        base_dist=StandardNormal((shape.event_dim,)),
-        transformer=RationalQuadraticSpline(knots=shape.knots, interval=INTERVAL),
-        cond_dim=shape.condition_dim,
-        flow_layers=shape.layers,
-        nn_width=shape.width,
+        base_dist=StandardNormal((event_dim,)),
+        transformer=RationalQuadraticSpline(knots=knots, interval=INTERVAL),
+        cond_dim=condition_dim,
+        flow_layers=layers,
+        nn_width=width,
         nn_depth=2,
     )
 

@@ -3,7 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from ...core.batches import bucket, filled
 from ...core.loss import AbstractFrozen
 from ...core.simulations import Simulations
 from .encoder import Warp
@@ -32,7 +34,8 @@ class Novelty(AbstractFrozen):
 
     @staticmethod
     def of(sims: Simulations, warp: Warp) -> "Novelty":
-        return Novelty(sims.theta[:NUM_SETS], sims.x[:NUM_SETS], warp)
+        theta, x = (jnp.asarray(np.asarray(each)[:NUM_SETS]) for each in (sims.theta, sims.x))
+        return Novelty(theta, x, warp)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -40,7 +43,8 @@ class Novelty(AbstractFrozen):
 
     def warnings(self, x: jax.Array) -> tuple[str, ...]:
         """A warning when x `(m, *event)` is far from all simulated sets."""
-        score = float(self.score(x))
+        size = bucket(len(x))
+        score = float(self.score(filled(x, size), (np.arange(size) < len(x)).astype(np.float32)))
         if score <= THRESHOLD:
             return ()
         return (
@@ -50,18 +54,19 @@ class Novelty(AbstractFrozen):
         )
 
     @eqx.filter_jit
-    def score(self, x: jax.Array) -> jax.Array:
-        """The score `()` of x `(m, *event)`."""
-        count = min(len(x), self.x.shape[1])
-        bank = jax.vmap(self._describe)(self.x[:, :count])
+    def score(self, x: jax.Array, weight: jax.Array) -> jax.Array:
+        """The score `()` of the observations in x `(m, *event)` whose weight `(m,)` is 1, not 0."""
+        counted = (jnp.arange(self.x.shape[1]) < jnp.sum(weight)).astype(jnp.float32)
+        bank = jax.vmap(lambda each: self._describe(each, counted))(self.x)
         spread = jnp.std(bank, axis=0) + 1e-6
         bank = bank / spread
         own = jnp.linalg.norm(bank[:, None] - bank[None], axis=-1) + jnp.where(
             jnp.eye(len(bank), dtype=bool), jnp.inf, 0
         )
         typical = jnp.quantile(jnp.min(own, axis=1), 0.99)
-        return jnp.min(jnp.linalg.norm(bank - self._describe(x) / spread, axis=-1)) / typical
+        return jnp.min(jnp.linalg.norm(bank - self._describe(x, weight) / spread, axis=-1)) / typical
 
-    def _describe(self, x: jax.Array) -> jax.Array:
-        features = self.warp(x.reshape(len(x), -1))
-        return jnp.concatenate([jnp.mean(features, axis=0), jnp.std(features, axis=0)])
+    def _describe(self, x: jax.Array, weight: jax.Array) -> jax.Array:
+        features, share = self.warp(x.reshape(len(x), -1)), weight / jnp.sum(weight)
+        mean = share @ features
+        return jnp.concatenate([mean, jnp.sqrt(share @ jnp.square(features - mean))])

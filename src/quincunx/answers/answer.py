@@ -1,0 +1,108 @@
+"""From an estimator and data to an answer: by `posterior` or by `likelihood`; an `Answer` holds what was found.
+
+`likelihood` is in `frequentist/`, with all that follows from it.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+
+from ..core.defaults import version
+from ..core.solution import Array, Key, Solution
+from .bayes.posterior import AbstractPosterior
+from .estimates import AbstractEstimator, AbstractPosteriorEstimator
+from .frequentist.likelihood import Likelihood, likelihood
+from .frequentist.region import ConfidenceRegion, confidence_region
+
+
+def posterior(estimator: AbstractEstimator, x: Array, *, key: Key | None = None) -> AbstractPosterior:
+    """The posterior of the parameters given data, by an estimator that has one.
+
+    Parameters
+    ----------
+    estimator: what `train` returned as its value.
+    x: observations `(m, *event)`.
+    key: for estimators whose answer depends on chance a little, such as the recurrent machine; a fixed one if None.
+
+    Raises
+    ------
+    TypeError: an estimator without a posterior; it says what it has.
+    ValueError: observations of the wrong shape or with NaN.
+    """
+    if not isinstance(estimator, AbstractPosteriorEstimator):
+        raise TypeError(
+            f"a {type(estimator).__name__} has no posterior yet; it has a likelihood: qx.likelihood(estimator, x)"
+        )
+    return estimator.infer(jax.random.key(0) if key is None else key, estimator.observations(x)).value
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What `infer` returns: the answer and all that led to it.
+
+    Fields
+    ------
+    estimator: what was trained.
+    x: the observations `(m, *event)`.
+    inferred: the solution whose value is the posterior; None where the estimator has none.
+    training: the solution of the training; None when an estimator was given without it.
+    method: the method's name; None when an estimator was given.
+    seed: of the key, where the key was made by `jax.random.key(seed)`.
+    """
+
+    estimator: AbstractEstimator
+    x: jax.Array
+    inferred: Solution[AbstractPosterior] | None = None
+    training: Solution[Any] | None = None
+    method: str | None = None
+    seed: int | None = None
+
+    @property
+    def posterior(self) -> AbstractPosterior:
+        """p(theta | x); raises `TypeError` where the estimator has none."""
+        return posterior(self.estimator, self.x) if self.inferred is None else self.inferred.value
+
+    @functools.cached_property
+    def likelihood(self) -> Likelihood:
+        """log L(theta) of the observations; raises `TypeError` where the estimator has none."""
+        return likelihood(self.estimator, self.x)
+
+    def region(self, level: float = 0.95, **options: Any) -> ConfidenceRegion:
+        """The parameters that the data do not exclude; options are those of `confidence_region`."""
+        return confidence_region(self.likelihood, level, **options)
+
+    def regions(self, level: float = 0.95) -> tuple[ConfidenceRegion, ...]:
+        """A region for every parameter, the others being profiled; for two, also of both together."""
+        names = self.estimator.prior.columns
+        groups = [*((name,) for name in names), *([names] if len(names) == 2 else [])]
+        return tuple(self.region(level, parameters=group) for group in groups)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons not to trust the answer as it stands."""
+        return tuple(text for each in (self.training, self.inferred) if each is not None for text in each.warnings)
+
+    @property
+    def num_simulator_calls(self) -> int:
+        """Observations simulated to get here, for the training (if that is known) and for the answer."""
+        known = [each.statistics for each in (self.training, self.inferred) if each is not None]
+        return int(sum(statistics.get("num_simulator_calls", 0) for statistics in known))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that is worth keeping as JSON."""
+        if self.inferred is None:
+            found: dict[str, Any] = {"regions": [region.to_dict() for region in self.regions()]}
+        else:
+            found = {"parameters": self.posterior.summary()}
+        return {
+            "simulator": self.estimator.simulator.name,
+            "method": self.method,
+            "seed": self.seed,
+            "num_observations": len(self.x),
+            "num_simulator_calls": self.num_simulator_calls,
+            **found,
+            "warnings": list(self.warnings),
+            "library_version": version(),
+        }

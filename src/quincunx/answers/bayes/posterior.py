@@ -1,0 +1,152 @@
+"""Posteriors: final, immutable values that sample, evaluate and summarise."""
+
+import abc
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from ...core.batches import bucket
+from ...core.prior import Prior
+from ...core.solution import Array, Key
+from .space import Gaussian, Space
+
+NUM_POINTS = 4096  # at which the moments and quantiles of a proposal are computed
+SUMMARY_LEVELS = (0.05, 0.5, 0.95)
+
+
+class AbstractPosterior(eqx.Module):
+    """p(theta | x), or an estimate of it, for one data set.
+
+    Fields
+    ------
+    prior: of the parameters; no draw leaves its support.
+    warnings: reasons not to trust it as it stands.
+    """
+
+    prior: eqx.AbstractVar[Prior]
+    warnings: eqx.AbstractVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def sample(self, key: Key, num_samples: int) -> jax.Array:
+        """Draws of theta `(num_samples, dim)`."""
+
+    @abc.abstractmethod
+    def log_prob(self, theta: Array) -> jax.Array:
+        """Log density `(...)` at theta `(..., dim)`; -inf outside the prior's support."""
+
+    @property
+    @abc.abstractmethod
+    def points(self) -> jax.Array:
+        """theta `(n, dim)`, spread like draws; moments and quantiles are taken over them."""
+
+    @property
+    def mean(self) -> jax.Array:
+        """E[theta] `(dim,)`."""
+        return _moments(self.points)[0]
+
+    @property
+    def std(self) -> jax.Array:
+        """Standard deviations `(dim,)` of the parameters."""
+        return _moments(self.points)[1]
+
+    def quantile(self, level: float | Array) -> jax.Array:
+        """Marginal quantiles `(*level.shape, dim)` at levels in [0, 1]."""
+        return _quantiles(self.points, np.asarray(level, np.float32))
+
+    def interval(self, level: float = 0.95) -> jax.Array:
+        """Central intervals `(2, dim)`: lower and upper ends."""
+        return self.quantile([(1 - level) / 2, (1 + level) / 2])
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Per column of theta: mean, std, q05, q50, q95."""
+        points = self.points
+        rows = [*_moments(points), *_quantiles(points, np.asarray(SUMMARY_LEVELS, np.float32))]
+        names = ["mean", "std", *(f"q{round(100 * level):02d}" for level in SUMMARY_LEVELS)]
+        table = np.stack([np.asarray(row) for row in rows])
+        return {
+            column: dict(zip(names, table[:, i].tolist(), strict=True)) for i, column in enumerate(self.prior.columns)
+        }
+
+
+class MixturePosterior(AbstractPosterior):
+    """An equal mixture of normals on the unconstrained space, carried back to the parameters.
+
+    One recurrent machine's answer is one normal; marginalised over initial proposals it is a mixture.
+    No draw can leave the prior's support.
+
+    Fields
+    ------
+    space: the space of u.
+    psi: `(K, p)`, one row (mean, log scale, shear) per component.
+    warnings: reasons not to trust it as it stands.
+    """
+
+    space: Space
+    psi: jax.Array
+    warnings: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @property
+    def prior(self) -> Prior:
+        return self.space.prior
+
+    def sample(self, key: Key, num_samples: int) -> jax.Array:
+        return jnp.asarray(np.asarray(_draw(self.space, self.psi, key, bucket(num_samples)))[:num_samples])
+
+    def log_prob(self, theta: Array) -> jax.Array:
+        return _log_prob(self.space, self.psi, jnp.asarray(theta))
+
+    @property
+    def points(self) -> jax.Array:
+        """theta `(n, dim)` at fixed, evenly spread standard coordinates, the same for every component."""
+        return _points(self.space, self.psi)
+
+
+# Of the arrays alone: the warnings of an answer are no reason to compile anew.
+
+
+@eqx.filter_jit
+def _draw(space: Space, psi: jax.Array, key: Key, num_samples: int) -> jax.Array:
+    component_key, normal_key = jax.random.split(key)
+    component = jax.random.randint(component_key, (num_samples,), 0, len(psi))
+    standard = jax.random.normal(normal_key, (num_samples, space.dim))
+    return space.decode(jax.vmap(lambda one, at: Gaussian.of(one, space.dim).at(at))(psi[component], standard))
+
+
+@eqx.filter_jit
+def _log_prob(space: Space, psi: jax.Array, theta: jax.Array) -> jax.Array:
+    inside = space.prior.contains(theta)
+    middle = space.decode(jnp.zeros(space.dim))
+    u = space.encode(jnp.where(inside[..., None], theta, middle))
+    terms = jax.vmap(lambda one: Gaussian.of(one, space.dim).log_prob(u))(psi)
+    log_q = jax.scipy.special.logsumexp(terms, axis=0) - jnp.log(len(psi))
+    return jnp.where(inside, log_q - space.log_volume(u), -jnp.inf)
+
+
+@eqx.filter_jit
+def _points(space: Space, psi: jax.Array) -> jax.Array:
+    standard = jnp.asarray(_spread_points(space.dim, max(16, NUM_POINTS // len(psi))))
+    u = jax.vmap(lambda one: Gaussian.of(one, space.dim).at(standard))(psi)
+    return space.decode(u.reshape(-1, space.dim))
+
+
+@jax.jit
+def _moments(points: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.mean(points, axis=0), jnp.std(points, axis=0)
+
+
+@jax.jit
+def _quantiles(points: jax.Array, level: jax.Array) -> jax.Array:
+    return jnp.quantile(points, level, axis=0)
+
+
+@functools.lru_cache(maxsize=8)
+def _spread_points(dim: int, count: int) -> np.ndarray:
+    """`(count, dim)` standard normal points, a scrambled Sobol sequence and its mirror image: moments converge fast."""
+    half = qmc.Sobol(dim, scramble=True, rng=0).random(2 ** max(3, (count // 2 - 1).bit_length()))
+    normal = ndtri(half)
+    return np.concatenate([normal, -normal]).astype(np.float32)

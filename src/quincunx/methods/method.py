@@ -1,0 +1,175 @@
+"""What every method is: a small frozen value that says how to get from a simulator to an estimator.
+
+`train` takes four steps, the same for all: `gather` simulations, `build` a network, `fit` it with the `loss`, and
+`finish`. What differs between methods is a field or a step of theirs.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import numpy as np
+
+from ..core.fit import Training
+from ..core.loss import AbstractLoss, Batch
+from ..core.prior import Prior
+from ..core.progress import AbstractProgress
+from ..core.simulations import Simulations
+from ..core.simulator import AbstractSimulator
+from ..core.solution import Array, Key, Solution
+from ..gold.mine import contrast, mine
+from ..gold.reference import AbstractReference
+
+GOLD = ("log_ratio", "score")  # columns that only a simulator with gold can give
+Theta = Array | Mapping[str, float]
+
+
+class Budget(NamedTuple):
+    """What may be spent.
+
+    Fields
+    ------
+    num_simulations: observations to simulate, in all.
+    num_observations: of the one data set that the answer is for; None for an estimator that is to serve any.
+    """
+
+    num_simulations: int
+    num_observations: int | None = None
+
+
+class Job(NamedTuple):
+    """What `finish` may use beside the trained network.
+
+    Fields
+    ------
+    simulator: None where nothing more can be simulated.
+    sims: what the network was trained on.
+    budget: in all; `sims` were made from it.
+    progress: told about more simulations.
+    """
+
+    simulator: AbstractSimulator | None
+    sims: Batch
+    budget: Budget
+    progress: AbstractProgress
+
+
+class AbstractMethod(eqx.Module):
+    """A way to learn about the parameters of a simulator.
+
+    Fields
+    ------
+    name: as in the catalogue, files and messages.
+    paper: where it comes from.
+    gives: "posterior" or "likelihood": the answer that its estimators give.
+    needs: the columns of `Simulations` that it learns from, besides theta and x.
+    loss: what to minimise; None for a method that has nothing to fit.
+    num_simulations: the budget that it has by default, in observations.
+    training: how it is trained by default.
+    """
+
+    name: eqx.AbstractVar[str]
+    paper: eqx.AbstractVar[str]
+    gives: eqx.AbstractVar[str]
+    needs: eqx.AbstractVar[tuple[str, ...]]
+    loss: eqx.AbstractVar[AbstractLoss | None]
+    num_simulations: eqx.AbstractVar[int]
+    training: eqx.AbstractVar[Training]
+
+    @abc.abstractmethod
+    def check(self, sims: Batch) -> None:
+        """Raise `ValueError` for simulations that have the columns, and that this method still cannot learn from."""
+
+    @abc.abstractmethod
+    def gather(self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Batch:
+        """What to learn from: simulated, or mined."""
+
+    @abc.abstractmethod
+    def build(self, key: Key, sims: Batch) -> Any:
+        """The untrained network, scaled to the simulations; None where there is nothing to fit."""
+
+    @abc.abstractmethod
+    def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
+        """The solution of the fit, with an estimator for its value; statistics and warnings may be added."""
+
+
+def columns(sims: Batch) -> set[str]:
+    """The optional columns that simulations have."""
+    parts = (sims,) if isinstance(sims, Simulations) else sims
+    known = ("label", *GOLD)
+    return {name for name in known if all(getattr(part, name) is not None for part in parts)}
+
+
+def labelled(
+    key: Key,
+    simulator: AbstractSimulator,
+    needs: tuple[str, ...],
+    num_simulations: int,
+    reference: AbstractReference,
+    theta: Theta | None,
+    progress: AbstractProgress,
+) -> Simulations:
+    """Numerators and reference: with gold where the method needs it, and of a black box without."""
+    make = mine if set(needs) & set(GOLD) else contrast
+    at = None if theta is None else points(simulator.prior, theta)
+    return make(key, simulator, num_simulations=num_simulations, theta=at, reference=reference, progress=progress)
+
+
+def points(prior: Prior, theta: Theta) -> np.ndarray:
+    """theta `(K, dim)` from such an array, from one point `(dim,)`, or from values by name."""
+    array = prior.pack(theta) if isinstance(theta, Mapping) else theta
+    return np.atleast_2d(np.asarray(array, np.float32))
+
+
+def single(name: str, sims: Batch) -> Simulations:
+    """One record of single observations, or an error that says what there is instead."""
+    if not isinstance(sims, Simulations):
+        raise ValueError(f"{name} takes one record of simulations, not several")
+    if sims.num_observations != 1:
+        raise ValueError(
+            f"{name} takes one observation per row, these simulations have {sims.num_observations}: simulate with "
+            "num_observations=1 (log-ratios of a data set add up)"
+        )
+    return sims
+
+
+def require_origin(name: str, sims: Simulations) -> None:
+    """Raise `ValueError` unless it is known at which theta every x was drawn."""
+    if sims.label is not None and sims.drawn_at is None and not bool(np.all(np.asarray(sims.label) == 1)):
+        raise ValueError(
+            f"{name} must know where x was drawn, and rows of label 0 do not say: give the columns drawn_at_NAME"
+        )
+
+
+def column(sims: Simulations, name: str) -> Any:
+    """A column that must be there."""
+    value = getattr(sims, name)
+    if value is None:
+        raise ValueError(f"these simulations have no {name}; it is mined by `mine`, or read from a file by `read_gold`")
+    return value
+
+
+def with_notes(
+    solution: Solution[Any], statistics: Mapping[str, float], warnings: tuple[str, ...] = (), **changes: Any
+) -> Solution[Any]:
+    """The solution with more statistics and warnings."""
+    return dataclasses.replace(
+        solution,
+        statistics={**solution.statistics, **statistics},
+        warnings=(*solution.warnings, *warnings),
+        **changes,
+    )
+
+
+def failure_warnings(sims: Batch) -> tuple[str, ...]:
+    """One warning when simulations failed, or none."""
+    parts = (sims,) if isinstance(sims, Simulations) else sims
+    failures = [failure for part in parts for failure in part.failures]
+    if not failures:
+        return ()
+    total = sum(len(part) for part in parts) + len(failures)
+    return (
+        f"{len(failures)} of {total} simulations failed and were left out, as if they could not happen; {failures[0]}",
+    )
