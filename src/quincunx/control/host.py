@@ -5,13 +5,16 @@ Rows of theta are taken in NumPy, and keys by index: to iterate over an array of
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.solution import Array, Key
+from ..core.batches import bucket
+from ..core.simulator import mark_failures
+from ..core.solution import Array, Failure, Key
 from ..gold.mined import Gold, Path, finish
 from .trace import RefusedError, Runner
 
@@ -64,19 +67,32 @@ def shape_on_host(runner: Runner) -> tuple[int, ...]:
     raise ValueError(f"program {runner.name!r}: each of 100 runs at draws from the prior failed")
 
 
-def draw_on_host(runner: Runner, keys: Key, theta: np.ndarray, size: int) -> tuple[np.ndarray, dict[int, str]]:
-    """Observations `(n, m, *event)`, and why rows failed, which hold NaN where they have nothing."""
+def _runs(
+    runner: Runner, keys: Key, theta: np.ndarray, size: int, shape: tuple[int, ...]
+) -> Iterator[tuple[int, list[Path] | str]]:
+    """Row by row of theta `(n, dim)`: `size` paths, or why there are not so many. keys: as many, or more."""
+    for row, at in enumerate(theta):
+        runs = []
+        for number in range(size):
+            run = attempt(runner, keys[row, number], at, shape)
+            if isinstance(run, str):
+                runs = run
+                break
+            runs.append(run)
+        yield row, runs
+
+
+def draw_on_host(runner: Runner, key: Key, theta: np.ndarray, size: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
+    """Observations `(n, m, *event)`, and the rows that failed, which hold NaN."""
     shape, reasons = shape_on_host(runner), {}
     x = np.full((len(theta), size, *shape), np.nan, np.float32)
-    for row in range(len(theta)):
-        own = jax.random.split(keys[row], size)
-        for number in range(size):
-            run = attempt(runner, own[number], theta[row], shape)
-            if isinstance(run, str):
-                reasons[row] = run
-                break
-            x[row, number] = run[0]
-    return x, reasons
+    keys = jax.vmap(lambda own: jax.random.split(own, bucket(size, 8)))(jax.random.split(key, bucket(len(theta))))
+    for row, runs in _runs(runner, keys, theta, size, shape):
+        if isinstance(runs, str):
+            reasons[row] = runs
+        else:
+            x[row] = [run[0] for run in runs]
+    return x, mark_failures(runner.prior, theta, x, reasons)
 
 
 def mine_on_host(runner: Runner, key: Key, theta: np.ndarray, alternatives: np.ndarray) -> Gold:
@@ -86,14 +102,13 @@ def mine_on_host(runner: Runner, key: Key, theta: np.ndarray, alternatives: np.n
     x, log_prob, score = (
         np.full((len(theta), *each), np.nan, np.float32) for each in (shape, others.shape[1:2], theta.shape[1:])
     )
-    keys = jax.random.split(key, len(theta))
-    for row in range(len(theta)):
-        run = attempt(runner, keys[row], theta[row], shape)
-        if isinstance(run, str):
-            reasons[row] = run
+    keys = jax.random.split(key, (bucket(len(theta)), 1))
+    for row, runs in _runs(runner, keys, theta, 1, shape):
+        if isinstance(runs, str):
+            reasons[row] = runs
         else:
-            x[row] = run[0]
-            log_prob[row], score[row] = gold_on_host(runner, theta[row], others[row], run)
+            x[row] = runs[0][0]
+            log_prob[row], score[row] = gold_on_host(runner, theta[row], others[row], runs[0])
     return finish(runner.prior, theta, x, log_prob, score, reasons)
 
 

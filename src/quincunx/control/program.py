@@ -14,13 +14,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..core.prior import Prior
-from ..core.simulator import check_prior, mark_failures
+from ..core.simulator import check_prior
 from ..core.solution import Array, Failure, Key
 from ..gold.mined import AbstractMinedSimulator, Gold, NamedTheta, Path, mine_rows
+from ..sample.black_box import draw_rows, shape_of
 from .audit import check_program
 from .host import draw_on_host, mine_on_host, needs_host, shape_on_host
 from .parameters import check_arguments, prior_of_sites
@@ -62,9 +62,11 @@ class Program(AbstractMinedSimulator):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one observation; of a host program, that of its first run that does not fail."""
-        if self.host:
-            return shape_on_host(self._runner)
-        return jax.eval_shape(self.sample, jax.random.key(0), jnp.zeros(self.prior.dim)).shape
+        return shape_on_host(self._runner) if self.host else shape_of(self.sample, self.prior)
+
+    @property
+    def compiled(self) -> bool:
+        return not self.host
 
     def sample(self, key: Key, theta: jax.Array) -> jax.Array:
         """One observation `(*event)`, as float32, at theta `(dim,)`."""
@@ -86,13 +88,9 @@ class Program(AbstractMinedSimulator):
         return self._runner.log_prob(self.prior.unpack(theta), x, z)
 
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
-        theta, reasons = np.asarray(theta, np.float32), {}
-        keys = jax.random.split(key, len(theta))
         if self.host:
-            x, reasons = draw_on_host(self._runner, keys, theta, num_observations)
-        else:
-            x = np.array(_draw_rows(self.sample, keys, theta, num_observations))
-        return x, mark_failures(self.prior, theta, x, reasons)
+            return draw_on_host(self._runner, key, np.asarray(theta, np.float32), num_observations)
+        return draw_rows(self.sample, self.prior, key, theta, num_observations)
 
     def mine(self, key: Key, theta: Array, alternatives: Array) -> Gold:
         if self.host:
@@ -102,12 +100,6 @@ class Program(AbstractMinedSimulator):
     @property
     def _runner(self) -> Runner:
         return Runner(self.model, self.prior, self.name, self.observable, self.parameters)
-
-
-@eqx.filter_jit
-def _draw_rows(sample: Callable[..., jax.Array], keys: Key, theta: Array, num_observations: int) -> jax.Array:
-    many = lambda key, t: jax.vmap(sample, in_axes=(0, None))(jax.random.split(key, num_observations), t)
-    return jax.vmap(many)(keys, theta)
 
 
 def program(

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions.transforms import biject_to
 
+from .batches import bucket, by_rows, first, put, traced
 from .names import nearest
 from .solution import Array, Key
 
@@ -19,6 +20,9 @@ class Prior:
 
     Inside the library `theta` is a float array `(..., dim)` with the parameters in the order in
     which they were declared; a vector parameter takes one column per component. People see names.
+
+    Its methods work inside functions that JAX traces. Outside, a call with another number of rows in the same bucket
+    compiles nothing.
 
     Parameters
     ----------
@@ -81,16 +85,16 @@ class Prior:
 
     def unpack(self, theta: Array) -> dict[str, jax.Array]:
         """Array `(..., dim)` -> mapping from name to array `(..., *shape)`."""
-        theta = jnp.asarray(theta)
+        theta = jnp.asarray(theta) if traced(theta) else np.asarray(theta)
         named, start = {}, 0
         for name, shape in self.shapes.items():
-            stop = start + int(np.prod(shape, dtype=int))
-            named[name] = theta[..., start:stop].reshape(theta.shape[:-1] + shape)
+            stop = start + _size(shape)
+            named[name] = put(theta[..., start:stop].reshape(theta.shape[:-1] + shape))
             start = stop
         return named
 
     def pack(self, named: Mapping[str, Any]) -> jax.Array:
-        """Mapping from name to array `(..., *shape)` -> array `(..., dim)`.
+        """Mapping from name to array `(..., *shape)` -> array `(..., dim)`; the leading axes are broadcast.
 
         Raises
         ------
@@ -99,27 +103,48 @@ class Prior:
         for name in named:
             if name not in self._distributions:
                 raise ValueError(f"unknown parameter {name!r}{nearest(name, self.names)}; the prior has {self.names}")
-        parts = []
+        numpy, parts = jnp if traced(dict(named)) else np, {}
         for name, shape in self.shapes.items():
             if name not in named:
                 raise ValueError(f"parameter {name!r} is missing; the prior has {self.names}")
-            value = jnp.asarray(named[name], dtype=float)
-            lead = value.ndim - len(shape)
-            if lead < 0 or value.shape[lead:] != shape:
+            value = numpy.asarray(named[name], dtype=float)
+            lead = value.shape[: max(value.ndim - len(shape), 0)]
+            if value.shape != lead + shape:
                 raise ValueError(f"parameter {name!r}: expected shape (..., *{shape}), got {value.shape}")
-            parts.append(value.reshape(value.shape[:lead] + (-1,)))
-        return jnp.concatenate(parts, axis=-1)
+            parts[name] = value.reshape((*lead, _size(shape)))
+        leads = {name: part.shape[:-1] for name, part in parts.items()}
+        try:
+            lead = np.broadcast_shapes(*leads.values())
+        except ValueError as error:
+            raise ValueError(f"there must be as many values of every parameter, or one; got {leads}") from error
+        parts = [numpy.broadcast_to(part, lead + part.shape[-1:]) for part in parts.values()]
+        return put(numpy.concatenate(parts, axis=-1))
+
+    def rows(self, theta: Array | Mapping[str, Any], name: str = "theta") -> np.ndarray:
+        """theta as float32 `(n, dim)`, inside the support; named values, numbers or arrays `(n, *shape)`, are packed.
+
+        Raises
+        ------
+        ValueError: another shape, no rows, or a value outside the support. `name` is what the message calls theta.
+        """
+        theta = np.atleast_2d(self.pack(theta)) if isinstance(theta, Mapping) else theta
+        values = np.asarray(theta, np.float32)
+        if values.ndim != 2 or values.shape[1] != self.dim:
+            raise ValueError(
+                f"{name}: expected shape (n, {self.dim}), a column for each of {self.columns}, got {values.shape}"
+            )
+        if len(values) == 0:
+            raise ValueError(f"{name} has no rows; give at least one row of parameters")
+        self.check(values)
+        return values
 
     # -- probability --------------------------------------------------------------------------
 
     def sample(self, key: Key, num_samples: int) -> jax.Array:
         """Draws `(num_samples, dim)`."""
-        keys = jax.random.split(key, len(self.names))
-        draws = {
-            name: d.sample(k, (num_samples,)) for k, (name, d) in zip(keys, self._distributions.items(), strict=True)
-        }
-        return self.pack(draws)
+        return put(first(_sample(self, key, bucket(num_samples)), num_samples))
 
+    @by_rows
     def log_prob(self, theta: Array) -> jax.Array:
         """Log density `(...)` at theta `(..., dim)`; -inf outside the support."""
         named = self.unpack(theta)
@@ -132,23 +157,26 @@ class Prior:
             total += _sum_from(jnp.where(inside, d.log_prob(safe), -jnp.inf), total.ndim)
         return total
 
+    @by_rows
     def contains(self, theta: Array) -> jax.Array:
         """Whether theta `(..., dim)` lies in the support, as booleans `(...)`."""
-        named = self.unpack(theta)
-        inside = jnp.ones(jnp.shape(theta)[:-1], dtype=bool)
-        for name, d in self._distributions.items():
-            inside &= _all_from(_inside(d, named[name]), inside.ndim)
-        return inside
+        return jnp.all(self._each_inside(theta), axis=-1)
 
     def check(self, theta: Array) -> None:
         """Raise `ValueError` for a theta `(..., dim)` with a value outside the support, naming it."""
-        for name, value in self.unpack(theta).items():
-            d = self._distributions[name]
-            lead = jnp.ndim(theta) - 1
-            inside = np.asarray(_all_from(_inside(d, value), lead))
-            if not inside.all():
-                bad = np.asarray(value)[~inside].reshape(-1)[0]
-                raise ValueError(f"parameter {name!r}: {bad:g} is outside the support of its prior, {describe(d)}")
+        inside = np.asarray(self._each_inside(theta))
+        if inside.all():
+            return
+        name = self.names[int(np.argmin(inside.reshape(-1, inside.shape[-1]).all(axis=0)))]
+        bad = np.asarray(self.unpack(theta)[name])[~inside[..., self.names.index(name)]].reshape(-1)[0]
+        support = describe(self._distributions[name])
+        raise ValueError(f"parameter {name!r}: {bad:g} is outside the support of its prior, {support}")
+
+    @by_rows
+    def _each_inside(self, theta: Array) -> jax.Array:
+        """Whether each parameter lies in its support, as booleans `(..., number of names)`."""
+        lead, named = jnp.ndim(theta) - 1, self.unpack(theta)
+        return jnp.stack([_all_from(_inside(d, named[name]), lead) for name, d in self._distributions.items()], axis=-1)
 
     @functools.cached_property
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +191,7 @@ class Prior:
             while (base := getattr(support, "base_constraint", None)) is not None:
                 support = base
             shape = self.shapes[name]
-            columns = slice(start, start := start + int(np.prod(shape, dtype=int)))
+            columns = slice(start, start := start + _size(shape))
             joint = getattr(support, "event_dim", 0) > 0
             for side, bound in ((low, "lower_bound"), (high, "upper_bound")):
                 none = np.nan if joint else np.inf if side is high else -np.inf
@@ -177,6 +205,7 @@ class Prior:
         theta = jax.eval_shape(lambda: self.unconstrain(jnp.zeros(self.dim)))
         return theta.shape[-1]
 
+    @by_rows
     def unconstrain(self, theta: Array) -> jax.Array:
         """theta `(..., dim)` -> unconstrained array `(..., unconstrained_dim)` (NumPyro's `biject_to`)."""
         lead = jnp.ndim(theta) - 1
@@ -186,10 +215,12 @@ class Prior:
         ]
         return jnp.concatenate([p.reshape(p.shape[:lead] + (-1,)) for p in parts], axis=-1)
 
+    @by_rows
     def constrain(self, u: Array) -> jax.Array:
         """Unconstrained array `(..., unconstrained_dim)` -> theta `(..., dim)`, inside the support."""
         return self._constrain(u)[0]
 
+    @by_rows
     def log_prob_unconstrained(self, u: Array) -> jax.Array:
         """Log density `(...)` of the prior on the unconstrained space, at u `(..., unconstrained_dim)`."""
         theta, log_det = self._constrain(u)
@@ -203,7 +234,7 @@ class Prior:
         for name, d in self._distributions.items():
             transform = biject_to(d.support)
             shape = transform.inverse_shape(self.shapes[name])
-            stop = start + int(np.prod(shape, dtype=int))
+            stop = start + _size(shape)
             value = u[..., start:stop].reshape(u.shape[:-1] + shape)
             image = transform(value)
             log_det += _sum_from(transform.log_abs_det_jacobian(value, image), lead)
@@ -239,6 +270,19 @@ def describe(distribution: dist.Distribution) -> str:
         if getattr(distribution, name, None) is not None
     )
     return f"{type(distribution).__name__}({', '.join(settings)})"
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _sample(prior: Prior, key: Key, size: int) -> jax.Array:
+    """Draws `(size, dim)`: the first of them are the same for every size (JAX counts its random numbers)."""
+    keys = jax.random.split(key, len(prior.names))
+    return prior.pack(
+        {name: d.sample(k, (size,)) for k, (name, d) in zip(keys, prior.distributions.items(), strict=True)}
+    )
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=int))
 
 
 def _support(distribution: dist.Distribution) -> Any:

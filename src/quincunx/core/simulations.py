@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from .batches import put, traced
 from .prior import Prior
 from .simulator import AbstractSimulator
 from .solution import Array, Failure
@@ -23,10 +23,11 @@ def as_observations(x: Array, event_shape: tuple[int, ...], expected_by: str) ->
     TypeError: x is not numeric.
     ValueError: wrong shape, no observation, or NaN or infinity (the first such row is named).
     """
+    shape = f"({', '.join(['m', *map(str, event_shape)])}{'' if event_shape else ','})"
     try:
         values = np.asarray(x)
     except ValueError as error:
-        raise ValueError(f"observations must be a rectangular array (m, *{event_shape}): {error}") from error
+        raise ValueError(f"observations must be a rectangular array {shape}: {error}") from error
     if values.dtype == object or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool):
         raise TypeError(f"observations must be numbers, got an array of dtype {values.dtype}")
     if np.iscomplexobj(values):
@@ -34,7 +35,7 @@ def as_observations(x: Array, event_shape: tuple[int, ...], expected_by: str) ->
     if values.shape[1:] != event_shape or values.ndim != len(event_shape) + 1:
         raise ValueError(
             f"observations: {expected_by} makes observations of shape {event_shape}, so a set of m of them has "
-            f"shape {('m', *event_shape)}; got {values.shape}"
+            f"shape {shape}; got {values.shape}"
         )
     if len(values) == 0:
         raise ValueError("there are no observations; give at least one")
@@ -44,7 +45,7 @@ def as_observations(x: Array, event_shape: tuple[int, ...], expected_by: str) ->
             f"{int((~finite).sum())} of {len(values)} observations are NaN or infinite, the first in row "
             f"{int(np.argmin(finite))}; drop or mend them"
         )
-    return jnp.asarray(values, dtype=jnp.float32)
+    return put(np.array(values, np.float32))
 
 
 _PER_ROW = ("theta", "x", "log_ratio", "score", "label", "drawn_at", "theta_reference")
@@ -93,8 +94,10 @@ class Simulations(eqx.Module):
 
     def __getitem__(self, rows: slice | Array | Sequence[int]) -> "Simulations":
         """The same record with only these rows (a slice or an index array)."""
-        picked = {name: getattr(self, name)[rows] for name in _PER_ROW if getattr(self, name) is not None}
-        return dataclasses.replace(self, **picked)
+        columns = {name: getattr(self, name) for name in _PER_ROW if getattr(self, name) is not None}
+        if not traced(columns, rows):  # in NumPy: each new number of rows would be compiled
+            columns = {name: np.asarray(column) for name, column in columns.items()}
+        return dataclasses.replace(self, **{name: put(column[rows]) for name, column in columns.items()})
 
     @property
     def drawn_from(self) -> jax.Array:

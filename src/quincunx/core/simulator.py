@@ -29,6 +29,11 @@ class AbstractSimulator(eqx.Module):
     name: eqx.AbstractVar[str]
     prior: eqx.AbstractVar[Prior]
 
+    @property
+    @abc.abstractmethod
+    def compiled(self) -> bool:
+        """Whether a draw is compiled for a number of rows: then few numbers of rows are asked for, filled up."""
+
     @abc.abstractmethod
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
         """`num_observations` (m) independent observations at each row of theta `(n, dim)`.
@@ -60,20 +65,24 @@ class Exact:
 
 def mark_failures(prior: Prior, theta: np.ndarray, x: np.ndarray, reasons: Mapping[int, str]) -> tuple[Failure, ...]:
     """Fill failed rows of `x` with NaN, in place, and list them: those in `reasons`, and those not finite."""
-    finite = np.all(np.isfinite(x).reshape(len(x), -1), axis=1, keepdims=True)[:, 0]
-    failures = []
-    for row in range(len(x)):
-        if row in reasons or not finite[row]:
-            bad = int(np.sum(~np.isfinite(x[row]).reshape(x.shape[1], -1).all(axis=1)))
-            reason = reasons.get(row, f"{bad} of {x.shape[1]} observations are NaN or infinite")
-            failures.append(Failure(row, dict(zip(prior.columns, theta[row].tolist(), strict=True)), reason))
-            x[row] = np.nan
-    return tuple(failures)
+    reasons = dict(reasons)
+    if not np.isfinite(x).all():
+        bad = np.any(~np.isfinite(x), axis=tuple(range(2, x.ndim)))
+        for row in np.flatnonzero(np.any(bad, axis=1)).tolist():
+            reasons.setdefault(row, f"{np.sum(bad[row])} of {x.shape[1]} observations are NaN or infinite")
+    x[list(reasons)] = np.nan
+    return list_failures(prior, theta, reasons)
 
 
-def check_prior(prior: object) -> None:
+def list_failures(prior: Prior, theta: np.ndarray, reasons: Mapping[int, str]) -> tuple[Failure, ...]:
+    """The failed rows of theta `(n, dim)`, in order, with their parameters by name."""
+    named = lambda row: dict(zip(prior.columns, theta[row].tolist(), strict=True))
+    return tuple(Failure(row, named(row), reasons[row]) for row in sorted(reasons))
+
+
+def check_prior(prior: object, call: str = "qx.Prior(name=distribution, ...)") -> None:
     if not isinstance(prior, Prior):
-        raise TypeError(f"expected a Prior, got {type(prior).__name__}; write qx.Prior(name=distribution, ...)")
+        raise TypeError(f"expected a Prior, got {type(prior).__name__}; write {call}")
 
 
 class NamedSimulator(AbstractSimulator):
@@ -87,6 +96,10 @@ class NamedSimulator(AbstractSimulator):
     name: str = eqx.field(static=True)
     prior: Prior = eqx.field(static=True)
     advice: str = eqx.field(static=True)
+
+    @property
+    def compiled(self) -> bool:
+        return False
 
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
         raise ValueError(f"the simulator {self.name!r} cannot be run: {self.advice}")

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from ..core.batches import put
 from ..core.names import nearest
 from ..core.prior import Prior
 from ..core.simulations import Simulations
@@ -109,10 +109,8 @@ def read_gold(
             prior.check(at)
     if not isinstance(reference, PairReference):
         fields.pop("theta_reference", None)
-    arrays: Any = {name: jnp.asarray(value, jnp.float32) for name, value in fields.items()}
-    return Simulations(
-        jnp.asarray(theta, jnp.float32), jnp.asarray(x, jnp.float32)[:, None], simulator, reference=reference, **arrays
-    )
+    arrays: Any = {name: put(value, np.float32) for name, value in fields.items()}
+    return Simulations(put(theta, np.float32), put(x[:, None], np.float32), simulator, reference=reference, **arrays)
 
 
 def _columns(table: Table, names: Sequence[str]) -> np.ndarray:

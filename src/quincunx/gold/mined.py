@@ -1,4 +1,4 @@
-"""The second rung: simulators whose latent path can be scored, so that gold can be mined from them.
+"""Simulators whose latent path can be scored, so that gold can be mined from them.
 
 A mined simulator draws an observation x together with the latent path z that led to it, and knows the joint
 log-probability of both at any theta. From that come, here and only here, the joint score (by autodiff) and the
@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.batches import bucket, filled
 from ..core.prior import Prior
 from ..core.simulator import AbstractSimulator, Exact, check_prior, mark_failures
 from ..core.solution import Array, Failure, Key
-from ..sample.black_box import AbstractJaxSimulator
+from ..sample.black_box import AbstractJaxSimulator, in_jax
 
 Path = tuple[jax.Array, Any]  # one observation, and the latent path that led to it (a pytree)
 NamedTheta = Mapping[str, jax.Array]
@@ -88,12 +89,12 @@ class MinedSimulator(AbstractMinedSimulator, AbstractJaxSimulator):
 
     def path(self, key: Key, theta: jax.Array) -> Path:
         """One observation `(*event)`, as float32, and its latent path, at theta `(dim,)`."""
-        x, z = self.function(key, self.prior.unpack(theta))
+        x, z = in_jax(lambda: self.function(key, self.prior.unpack(theta)), self.name)
         return jnp.asarray(x, dtype=jnp.float32), z
 
     def log_prob(self, theta: jax.Array, x: jax.Array, z: Any) -> jax.Array:
         """log p(x, z | theta) `()` at theta `(dim,)`."""
-        return self.joint_log_prob(self.prior.unpack(theta), x, z)
+        return in_jax(lambda: self.joint_log_prob(self.prior.unpack(theta), x, z), self.name)
 
     def mine(self, key: Key, theta: Array, alternatives: Array) -> Gold:
         return mine_rows(self.path, self.log_prob, self.prior, key, theta, alternatives)
@@ -153,11 +154,18 @@ def mine_rows(
     theta: Array,
     alternatives: Array,
 ) -> Gold:
-    """The gold of every row, from functions of one: `path(key, theta) -> (x, z)`, `log_prob(theta, x, z) -> ()`."""
-    theta = jnp.asarray(theta, jnp.float32)
-    alternatives = jnp.asarray(alternatives, jnp.float32)
-    x, log_probs, score = (np.array(each) for each in _mine(path, log_prob, key, theta, alternatives))
-    return finish(prior, np.asarray(theta), x, log_probs, score, {})
+    """The gold of every row, from functions of one: `path(key, theta) -> (x, z)`, `log_prob(theta, x, z) -> ()`.
+
+    Rows and alternatives are filled up to buckets; what a row gives does not depend on that.
+    """
+    theta, alternatives = np.asarray(theta, np.float32), np.asarray(alternatives, np.float32)
+    num_rows, num_others = len(theta), alternatives.shape[-2]
+    size, width = bucket(num_rows), bucket(num_others, 8)
+    others = alternatives[..., np.arange(width) % num_others, :]
+    others = others if others.ndim == 2 else filled(others, size)
+    x, log_probs, score = map(np.asarray, _mine(path, log_prob, key, filled(theta, size), others))
+    cut = log_probs[:num_rows, :num_others].copy()
+    return finish(prior, theta, x[:num_rows].copy(), cut, score[:num_rows].copy(), {})
 
 
 def finish(
@@ -175,7 +183,7 @@ def finish(
 
 
 @eqx.filter_jit
-def _mine(path, log_prob, key: Key, theta: jax.Array, alternatives: jax.Array) -> tuple[jax.Array, ...]:
+def _mine(path, log_prob, key: Key, theta: Array, alternatives: Array) -> tuple[jax.Array, ...]:
     def one(key, theta, others):
         x, z = path(key, theta)
         score = jax.grad(log_prob)(theta, x, z)

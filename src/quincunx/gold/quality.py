@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 
 from ..core.solution import Array, Key
 from .mined import AbstractMinedSimulator
-from .reference import MarginalReference, PointReference
+from .reference import MarginalReference, PointReference, rng_of
 
 Rows = tuple[np.ndarray, np.ndarray]  # observations, and a kind of gold of each
 
@@ -126,11 +126,11 @@ def gold_quality(
     ValueError: theta of the wrong shape or outside the prior, fewer than 100 simulations, or that many did not fail.
     """
     theta = _checked(simulator, theta, reference, num_simulations)
-    pool_key, reference_key, *keys = jax.random.split(key, 2 + len(theta))
+    pool_key, reference_key, score_key = jax.random.split(key, 3)
     ready = reference.prepare(pool_key, simulator.prior, None)
     x, log_ratio = _ratios(reference_key, simulator, theta, ready, num_simulations)
-    places = [np.broadcast_to(each, (num_simulations, len(each))) for each in theta]
-    golds = [simulator.mine(own, at, at[:1]) for own, at in zip(keys, places, strict=True)]
+    places = (np.broadcast_to(each, (num_simulations, len(each))) for each in theta)
+    golds = (simulator.mine(jax.random.fold_in(score_key, k), at, at[:1]) for k, at in enumerate(places))
     scored = [_not_failed(gold.x, gold.score) for gold in golds]
     mean, deviation = (np.stack([f(score, axis=0) for _, score in scored]) for f in (np.mean, np.std))
     error = deviation / np.sqrt([[len(score)] for _, score in scored])
@@ -188,12 +188,7 @@ def _checked(simulator: Any, theta: Array, reference: Any, num_simulations: int)
         raise TypeError(f"expected a MarginalReference or a PointReference, got {type(reference).__name__}")
     if num_simulations < LEAST:
         raise ValueError(f"num_simulations must be at least {LEAST}, got {num_simulations}")
-    theta, dim = np.asarray(theta, np.float32), simulator.prior.dim
-    if theta.ndim != 2 or theta.shape[1] != dim or len(theta) == 0:
-        columns = simulator.prior.columns
-        raise ValueError(f"theta: expected shape (K, {dim}), a column for each of {columns}, got {theta.shape}")
-    simulator.prior.check(theta)
-    return theta
+    return simulator.prior.rows(theta)
 
 
 def _ratios(key: Key, simulator: AbstractMinedSimulator, theta: np.ndarray, reference: Any, num_rows: int) -> Rows:
@@ -201,7 +196,7 @@ def _ratios(key: Key, simulator: AbstractMinedSimulator, theta: np.ndarray, refe
     order_key, key = jax.random.split(key)
     at_point = isinstance(reference, PointReference)
     thetas = np.concatenate([theta, np.atleast_2d(reference.theta if at_point else reference.pool)])
-    members = [len(theta)] if at_point else np.asarray(jax.random.permutation(order_key, len(thetas)))
+    members = [len(theta)] if at_point else rng_of(order_key).permutation(len(thetas))
     gold = simulator.mine(key, thetas[np.resize(members, num_rows)], thetas)
     x, log_prob = _not_failed(gold.x, gold.log_prob)
     mixture = np.asarray(logsumexp(log_prob[:, members], axis=1)) - np.log(len(members))

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ..core.batches import put
 from ..core.loss import AbstractFrozen
 from ..core.prior import Prior
 from ..core.solution import Array, Key
@@ -28,18 +28,30 @@ class Plan(NamedTuple):
     ------
     theta: numerators `(n, dim)`.
     drawn_at: `(n, dim)`, where x is drawn.
-    label: `(n,)`, 1 where that is the numerator.
+    label: `(n,)`, 1 where that is the numerator; None without a reference.
     theta_reference: `(n, dim)` or None.
-    alternatives: `(n, 2, dim)`: numerator and denominator; or the pool `(K, dim)`.
+    alternatives: `(n, J, dim)`, such as numerator and denominator; or the same for all rows, `(J, dim)`.
     numerator: `(n,)`, the numerator's place among the alternatives.
+    denominator: where the thetas whose mixture is the denominator begin; they are all the rest.
     """
 
     theta: np.ndarray
     drawn_at: np.ndarray
-    label: np.ndarray
+    label: np.ndarray | None
     theta_reference: np.ndarray | None
     alternatives: np.ndarray
     numerator: np.ndarray
+    denominator: int
+
+    def log_ratio(self, log_prob: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Joint log-ratios `(k,)`, in float64, of k rows from their log-probabilities `(k, J)` at the alternatives."""
+        log_prob = log_prob.astype(np.float64)
+        mixture = log_prob[:, self.denominator :]
+        top = mixture.max(axis=1, keepdims=True)
+        top = np.where(np.isneginf(top), 0.0, top)  # a path that the reference cannot take
+        with np.errstate(divide="ignore"):
+            evidence = top[:, 0] + np.log(np.mean(np.exp(mixture - top), axis=1))
+        return log_prob[np.arange(len(rows)), self.numerator[rows]] - evidence
 
 
 class AbstractReference(AbstractFrozen):
@@ -53,32 +65,20 @@ class AbstractReference(AbstractFrozen):
     def plan(self, key: Key, prior: Prior, theta: Array | None, num_rows: int) -> Plan:
         """Rows for `num_rows` simulations, with numerators from theta `(K, dim)`, or from the prior if None."""
 
-    @abc.abstractmethod
-    def log_ratio(self, log_prob: np.ndarray, numerator: np.ndarray) -> np.ndarray:
-        """Joint log-ratios `(n,)` from the log-probabilities `(n, J)` at the plan's alternatives."""
-
 
 class PointReference(AbstractReference):
     """p(x | theta) at one fixed theta `(dim,)`."""
 
-    theta: jax.Array = eqx.field(converter=lambda theta: jnp.atleast_1d(jnp.asarray(theta, jnp.float32)))
+    theta: jax.Array = eqx.field(converter=lambda theta: put(np.array(theta, np.float32, ndmin=1)))
 
     def prepare(self, key: Key, prior: Prior, theta: Array | None) -> "PointReference":
-        if self.theta.shape != (prior.dim,):
-            raise ValueError(
-                f"PointReference: expected a theta of shape ({prior.dim},), a value for each of {prior.columns}, "
-                f"got {self.theta.shape}"
-            )
-        prior.check(self.theta)
+        prior.rows(np.asarray(self.theta)[None], "the theta of a PointReference")
         return self
 
     def plan(self, key: Key, prior: Prior, theta: Array | None, num_rows: int) -> Plan:
         numerators = _numerators(key, prior, theta, num_rows)
         references = np.broadcast_to(np.asarray(self.theta), numerators.shape)
         return _two_sided(numerators, references)._replace(theta_reference=None)
-
-    def log_ratio(self, log_prob: np.ndarray, numerator: np.ndarray) -> np.ndarray:
-        return _difference(log_prob)
 
 
 class PairReference(AbstractReference):
@@ -91,11 +91,8 @@ class PairReference(AbstractReference):
 
     def plan(self, key: Key, prior: Prior, theta: Array | None, num_rows: int) -> Plan:
         first, second, order = jax.random.split(key, 3)
-        references = np.random.default_rng(_seed(order)).permutation(_numerators(second, prior, theta, num_rows))
+        references = rng_of(order).permutation(_numerators(second, prior, theta, num_rows))
         return _two_sided(_numerators(first, prior, theta, num_rows), references)
-
-    def log_ratio(self, log_prob: np.ndarray, numerator: np.ndarray) -> np.ndarray:
-        return _difference(log_prob)
 
 
 class MarginalReference(AbstractReference):
@@ -115,41 +112,30 @@ class MarginalReference(AbstractReference):
             raise ValueError(f"pool_size must be at least 2, got {self.pool_size}")
         if self.pool is not None and theta is not None:
             raise ValueError("theta is the pool of a MarginalReference; give a pool or theta, one of the two")
-        drawn = prior.sample(key, self.pool_size) if theta is None else theta
-        pool = _hypotheses(prior, drawn if self.pool is None else self.pool)
+        given = theta if self.pool is None else self.pool
+        pool = prior.rows(prior.sample(key, self.pool_size) if given is None else given)
         if len(pool) < 2:
             raise ValueError("a mixture needs at least 2 thetas; give more, or a PointReference")
-        return MarginalReference(len(pool), jnp.asarray(pool))
+        return MarginalReference(len(pool), put(pool))
 
     def plan(self, key: Key, prior: Prior, theta: Array | None, num_rows: int) -> Plan:
-        pool = np.asarray(self.pool)
+        pool, rng = np.asarray(self.pool), rng_of(key)
         if num_rows < len(pool):
             raise ValueError(f"{num_rows} simulations are fewer than the {len(pool)} thetas of the mixture; give more")
-        rng = np.random.default_rng(_seed(key))
-        origin = rng.permutation(np.arange(num_rows) % len(pool))
+        origin, other = (rng.permutation(np.arange(num_rows) % len(pool)) for _ in range(2))
         label = _labels(num_rows)
         # In a row of label 0, x comes from the mixture: its hypothesis is any of the pool, whatever x came from.
-        numerator = np.where(label == 1, origin, rng.permutation(np.arange(num_rows) % len(pool)))
-        return Plan(pool[numerator], pool[origin], label, None, pool, numerator)
-
-    def log_ratio(self, log_prob: np.ndarray, numerator: np.ndarray) -> np.ndarray:
-        log_prob = log_prob.astype(np.float64)
-        top = log_prob.max(axis=1, keepdims=True)
-        evidence = top[:, 0] + np.log(np.mean(np.exp(log_prob - top), axis=1))
-        return log_prob[np.arange(len(log_prob)), numerator] - evidence
+        numerator = np.where(label == 1, origin, other)
+        return Plan(pool[numerator], pool[origin], label, None, pool, numerator, 0)
 
 
-def _hypotheses(prior: Prior, theta: Array) -> np.ndarray:
-    theta = np.asarray(theta, dtype=np.float32)
-    if theta.ndim != 2 or theta.shape[1] != prior.dim or len(theta) == 0:
-        raise ValueError(
-            f"theta: expected shape (K, {prior.dim}), a column for each of {prior.columns}, got {theta.shape}"
-        )
-    prior.check(theta)
-    return theta
+def scores_alone(key: Key, prior: Prior, theta: Array | None, num_rows: int) -> Plan:
+    """A plan without a reference: every row is drawn at its theta."""
+    numerators = _numerators(key, prior, theta, num_rows)
+    return Plan(numerators, numerators, None, None, numerators[:, None], np.zeros(num_rows, int), 0)
 
 
-def _check_reference(reference: object) -> None:
+def check_reference(reference: object) -> None:
     if not isinstance(reference, AbstractReference):
         raise TypeError(
             f"reference: expected PointReference(theta), PairReference() or MarginalReference(), got "
@@ -161,7 +147,7 @@ def _numerators(key: Key, prior: Prior, theta: Array | None, num_rows: int) -> n
     """`(num_rows, dim)`: those given, in turn, each as often with label 1 as with label 0; or draws from the prior."""
     if theta is None:
         return np.asarray(prior.sample(key, num_rows), np.float32)
-    order = np.random.default_rng(_seed(key)).permutation(len(theta))
+    order = rng_of(key).permutation(len(theta))
     return np.asarray(theta, np.float32)[order[np.arange(num_rows) // 2 % len(theta)]]
 
 
@@ -169,16 +155,13 @@ def _two_sided(numerators: np.ndarray, references: np.ndarray) -> Plan:
     label = _labels(len(numerators))
     drawn_at = np.where(label[:, None] == 1, numerators, references)
     pair = np.stack([numerators, references], axis=1)
-    return Plan(numerators, drawn_at, label, references, pair, np.zeros(len(label), int))
+    return Plan(numerators, drawn_at, label, references, pair, np.zeros(len(label), int), 1)
 
 
 def _labels(num_rows: int) -> np.ndarray:
     return (np.arange(num_rows) % 2 == 0).astype(np.float32)
 
 
-def _difference(log_prob: np.ndarray) -> np.ndarray:
-    return log_prob[:, 0].astype(np.float64) - log_prob[:, 1]
-
-
-def _seed(key: Key) -> int:
-    return int(jax.random.randint(key, (), 0, np.iinfo(np.int32).max))
+def rng_of(key: Key) -> np.random.Generator:
+    """A generator of NumPy, for orders and other things that are not worth compiling."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())

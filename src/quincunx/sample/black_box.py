@@ -1,14 +1,15 @@
 """Simulators that are functions in JAX: a key and parameters in, one observation out."""
 
 import abc
-import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.batches import bucket, filled
 from ..core.prior import Prior
 from ..core.simulator import AbstractSimulator, Exact, check_prior, mark_failures
 from ..core.solution import Array, Failure, Key
@@ -33,16 +34,61 @@ class AbstractJaxSimulator(AbstractSimulator):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one observation."""
-        return jax.eval_shape(self.sample, jax.random.key(0), jnp.zeros(self.prior.dim)).shape
+        return shape_of(self.sample, self.prior)
+
+    @property
+    def compiled(self) -> bool:
+        return True
 
     def sample_set(self, key: Key, theta: jax.Array, num_observations: int) -> jax.Array:
         """Observations `(m, *event)` at theta `(dim,)`."""
-        return jax.vmap(self.sample, in_axes=(0, None))(jax.random.split(key, num_observations), theta)
+        return _set(self.sample, key, theta, num_observations)
 
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
-        theta = jnp.asarray(theta)
-        x = np.array(_draw_rows(self, jax.random.split(key, len(theta)), theta, num_observations))
-        return x, mark_failures(self.prior, np.asarray(theta), x, {})
+        return draw_rows(self.sample, self.prior, key, theta, num_observations)
+
+
+Sample = Callable[[Key, jax.Array], jax.Array]  # one observation `(*event)` at theta `(dim,)`
+
+
+def shape_of(sample: Sample, prior: Prior) -> tuple[int, ...]:
+    """Shape of one observation; nothing is run."""
+    return jax.eval_shape(sample, jax.random.key(0), jax.ShapeDtypeStruct((prior.dim,), np.float32)).shape
+
+
+def draw_rows(
+    sample: Sample, prior: Prior, key: Key, theta: Array, num_observations: int
+) -> tuple[np.ndarray, tuple[Failure, ...]]:
+    """What `draw` gives, from a function of one observation.
+
+    Both numbers are filled up to buckets: of rows by half at most, of observations by an eighth. What is drawn for a
+    row does not depend on that, as JAX counts its random numbers.
+    """
+    theta = np.asarray(theta, np.float32)
+    size, width = bucket(len(theta)), bucket(num_observations, 8)
+    x = np.asarray(_draw(sample, key, filled(theta, size), width))[: len(theta), :num_observations].copy()
+    return x, mark_failures(prior, theta, x, {})
+
+
+def _set(sample: Sample, key: Key, theta: jax.Array, num_observations: int) -> jax.Array:
+    return jax.vmap(sample, in_axes=(0, None))(jax.random.split(key, num_observations), theta)
+
+
+@eqx.filter_jit
+def _draw(sample: Sample, key: Key, theta: Array, num_observations: int) -> jax.Array:
+    keys = jax.random.split(key, len(theta))
+    return jax.vmap(lambda own, at: _set(sample, own, at, num_observations))(keys, theta)
+
+
+def in_jax(call: Callable[[], Any], name: str) -> Any:
+    """What the call of a user's function gives, in a trace; `TypeError` where the function leaves JAX for NumPy."""
+    try:
+        return call()
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"the function of simulator {name!r} calls NumPy, which JAX cannot trace; use jax.numpy, or "
+            "@qx.numpy_simulator for a function (rng, theta) -> x in NumPy"
+        ) from error
 
 
 class JaxSimulator(AbstractJaxSimulator):
@@ -66,12 +112,8 @@ class JaxSimulator(AbstractJaxSimulator):
         return self.function(key, theta)
 
     def sample(self, key: Key, theta: jax.Array) -> jax.Array:
-        return jnp.asarray(self.function(key, self.prior.unpack(theta)), dtype=jnp.float32)
-
-
-@functools.partial(eqx.filter_jit)
-def _draw_rows(simulator: AbstractJaxSimulator, keys: Key, theta: jax.Array, num_observations: int) -> jax.Array:
-    return jax.vmap(lambda k, t: simulator.sample_set(k, t, num_observations))(keys, theta)
+        value = in_jax(lambda: self.function(key, self.prior.unpack(theta)), self.name)
+        return jnp.asarray(value, dtype=jnp.float32)
 
 
 def simulator(

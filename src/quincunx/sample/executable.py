@@ -21,9 +21,9 @@ import equinox as eqx
 import numpy as np
 
 from ..core.prior import Prior
-from ..core.simulator import AbstractSimulator
+from ..core.simulator import AbstractSimulator, check_prior
 from ..core.solution import Array, Failure, Key
-from .pool import _check_prior, _check_workers, _collect, _plan
+from .pool import check_workers, collect, plan_of
 from .process import ending, kill, start, strike
 from .worker import Plan, Row, UnusableError, as_numbers, stack
 
@@ -31,7 +31,7 @@ Answer = bytes | str  # standard output, or why there is none
 
 
 def run_program(command: Sequence[str], plan: Plan, theta: np.ndarray, timeout: float, workers: int) -> list[Row]:
-    """Run a program once for every row of theta `(n, dim)`; see `host.executable` for what it reads and prints."""
+    """Run a program once for every row of theta `(n, dim)`; see `executable` for what it reads and prints."""
     questions = [_question(plan, row, values) for row, values in enumerate(theta)]
     running: set[subprocess.Popen[bytes]] = set()
     stop = threading.Event()
@@ -163,15 +163,19 @@ class ExecutableSimulator(AbstractSimulator):
     workers: int = eqx.field(static=True, default=2)
 
     def __check_init__(self):
-        _check_prior(self.prior, "qx.executable(command, qx.Prior(name=distribution, ...))")
-        _check_workers(self.workers, 1)
+        check_prior(self.prior, "qx.executable(command, qx.Prior(name=distribution, ...))")
+        check_workers(self.workers, 1)
         if not (self.timeout > 0 and math.isfinite(self.timeout)):
             raise ValueError(f"timeout must be a positive number of seconds, got {self.timeout}")
 
+    @property
+    def compiled(self) -> bool:
+        return False
+
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
-        theta, plan = np.asarray(theta), _plan(key, self.prior, num_observations)
+        theta, plan = np.asarray(theta), plan_of(key, self.prior, num_observations)
         rows = run_program(self.command, plan, theta, self.timeout, self.workers)
-        return _collect(self.prior, theta, rows, num_observations)
+        return collect(self.prior, theta, rows, num_observations)
 
 
 def executable(

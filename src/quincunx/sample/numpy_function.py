@@ -12,9 +12,9 @@ import equinox as eqx
 import numpy as np
 
 from ..core.prior import Prior
-from ..core.simulator import AbstractSimulator
+from ..core.simulator import AbstractSimulator, check_prior
 from ..core.solution import Array, Failure, Key
-from .pool import _check_prior, _check_workers, _collect, _plan, run_rows
+from .pool import check_workers, collect, plan_of, run_rows
 from .worker import IN_WORKER, run_row
 
 HostFunction = Callable[[np.random.Generator, Mapping[str, Any]], Any]
@@ -54,19 +54,23 @@ class NumpySimulator(AbstractSimulator):
     def __check_init__(self):
         if not callable(self.function):
             raise TypeError(f"expected a function (rng, theta) -> x, got {type(self.function).__name__}")
-        _check_prior(self.prior, "@qx.numpy_simulator(qx.Prior(name=distribution, ...))")
-        _check_workers(self.workers, 0)
+        check_prior(self.prior, "@qx.numpy_simulator(qx.Prior(name=distribution, ...))")
+        check_workers(self.workers, 0)
 
     def __call__(self, rng: np.random.Generator, theta: Mapping[str, Any]) -> Any:
         return self.function(rng, theta)
 
+    @property
+    def compiled(self) -> bool:
+        return False
+
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
-        theta, plan = np.asarray(theta), _plan(key, self.prior, num_observations)
+        theta, plan = np.asarray(theta), plan_of(key, self.prior, num_observations)
         if self.workers == 0 or IN_WORKER in os.environ:  # a worker starts no workers of its own
             rows = [run_row(self.function, plan, row, values) for row, values in enumerate(theta)]
         else:
             rows = run_rows(self.function, plan, theta, self.workers, self.name)
-        return _collect(self.prior, theta, rows, num_observations)
+        return collect(self.prior, theta, rows, num_observations)
 
 
 def numpy_simulator(
@@ -96,8 +100,8 @@ def numpy_simulator(
     >>> x.shape, failures
     ((2, 10), ())
     """
-    _check_prior(prior, "@qx.numpy_simulator(qx.Prior(name=distribution, ...))")
-    _check_workers(workers, 0)
+    check_prior(prior, "@qx.numpy_simulator(qx.Prior(name=distribution, ...))")
+    check_workers(workers, 0)
 
     def wrap(function: HostFunction) -> NumpySimulator:
         called = name or getattr(function, "__name__", "simulator")

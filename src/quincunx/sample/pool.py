@@ -281,12 +281,12 @@ class _Worker:
                 raise EOFError
 
 
-def _plan(key: Key, prior: Prior, num_observations: int) -> Plan:
+def plan_of(key: Key, prior: Prior, num_observations: int) -> Plan:
     words = np.asarray(jax.random.key_data(key)).ravel().tolist()
     return Plan(tuple(prior.shapes.items()), tuple(words), num_observations)
 
 
-def _collect(
+def collect(
     prior: Prior, theta: np.ndarray, rows: list[Row], num_observations: int
 ) -> tuple[np.ndarray, tuple[Failure, ...]]:
     """Rows -> observations `(n, m, *event)`. The commonest event shape counts; other rows fail."""
@@ -304,11 +304,6 @@ def _collect(
     return x, mark_failures(prior, theta, x, reasons)
 
 
-def _check_prior(prior: object, call: str) -> None:
-    if not isinstance(prior, Prior):
-        raise TypeError(f"expected a Prior, got {type(prior).__name__}; write {call}")
-
-
-def _check_workers(workers: object, least: int) -> None:
+def check_workers(workers: object, least: int) -> None:
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < least:
         raise ValueError(f"workers must be a whole number, at least {least}, got {workers!r}")

@@ -1,17 +1,21 @@
-"""`simulate`: the verb that makes data."""
+"""`simulate`: the verb that makes data, and the one loop over chunks of rows."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ..core.batches import bucket, put
 from ..core.progress import AbstractProgress, NoProgress
 from ..core.simulations import Simulations
-from ..core.simulator import AbstractSimulator, mark_failures
+from ..core.simulator import AbstractSimulator, list_failures
 from ..core.solution import Array, Failure, Key
 
-CHUNK = 2_000_000  # numbers simulated between two reports of progress
+CHUNK = 1 << 22  # numbers made between two reports of progress
+FEW = 1 << 20  # so many are made at once, at half as many again if need be; of more, an eighth of them at a time
+PER_OBSERVATION = 16  # numbers that an observation is taken for
 
 
 class SimulationError(RuntimeError):
@@ -31,7 +35,7 @@ def simulate(
     *,
     num_simulations: int | None = None,
     num_observations: int = 1,
-    theta: Array | None = None,
+    theta: Array | Mapping[str, Any] | None = None,
     progress: AbstractProgress | None = None,
 ) -> Simulations:
     """Simulate observations at draws from the prior, or at given parameters.
@@ -42,7 +46,7 @@ def simulate(
     simulator: what to run.
     num_simulations: how many theta to draw from the prior. Give this or `theta`.
     num_observations: m, the number of i.i.d. observations at each theta.
-    theta: parameters `(n, dim)` to simulate at, instead of draws from the prior.
+    theta: parameters `(n, dim)` to simulate at, instead of draws from the prior; or by name, numbers or arrays `(n,)`.
     progress: told about every chunk of rows; silent by default.
 
     Returns
@@ -56,7 +60,6 @@ def simulate(
         shape or outside the prior's support.
     SimulationError: more than half of the rows failed.
     """
-    theta_key, x_key = jax.random.split(key)
     if (num_simulations is None) == (theta is None):
         raise ValueError(
             "give num_simulations (draws from the prior) or theta (parameters to simulate at), one of the two"
@@ -64,45 +67,78 @@ def simulate(
     for name, count in [("num_simulations", num_simulations), ("num_observations", num_observations)]:
         if count is not None and count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
-    if num_simulations is not None:
-        theta = simulator.prior.sample(theta_key, num_simulations)
-    theta = np.asarray(theta, dtype=np.float32)
-    if theta.ndim != 2 or theta.shape[1] != simulator.prior.dim:
-        raise ValueError(
-            f"theta: expected shape (n, {simulator.prior.dim}), a column for each of "
-            f"{simulator.prior.columns}, got {theta.shape}"
-        )
-    simulator.prior.check(theta)
-    x, failures = _draw(x_key, simulator, theta, num_observations, progress or NoProgress())
+    theta_key, x_key = jax.random.split(key)
+    prior = simulator.prior
+    rows = np.asarray(prior.sample(theta_key, num_simulations or 0)) if theta is None else prior.rows(theta)
+
+    def draw(chunk: int, some: np.ndarray) -> tuple[Any, ...]:
+        return simulator.draw(jax.random.fold_in(x_key, chunk), rows[some], num_observations)
+
+    weight = PER_OBSERVATION * bucket(num_observations, 8)  # what a draw is filled up to
+    parts, reasons = in_chunks("simulate", simulator, len(rows), weight, draw, progress or NoProgress())
+    x = _join([x for (x,) in parts], reasons)
+    kept, failures = settle(simulator, rows, reasons)
+    return Simulations(put(rows[kept]), put(x[kept]), simulator, failures)
+
+
+def in_chunks(
+    stage: str,
+    simulator: AbstractSimulator,
+    num_rows: int,
+    weight: int,
+    run: Callable[[int, np.ndarray], tuple[Any, ...]],
+    progress: AbstractProgress,
+) -> tuple[list[list[np.ndarray]], dict[int, str]]:
+    """Run rows 0 to n - 1 in chunks of one size, which depends on the bucket that n is in.
+
+    Parameters
+    ----------
+    weight: numbers that are made for a row, roughly.
+    run: `(chunk, rows) -> (array, ..., failures)`, arrays of one entry per row, and which of them failed. For a
+        simulator that is compiled the last chunk is filled up with rows that do not count.
+
+    Returns
+    -------
+    The arrays of every chunk, and why rows of the whole failed.
+    """
+    size = _chunk_size(num_rows, weight)
+    parts, reasons = [], {}
+    progress.start(stage, num_rows)
+    try:
+        for chunk, start in enumerate(range(0, num_rows, size)):
+            kept = min(size, num_rows - start)
+            rows = np.arange(start, start + (size if simulator.compiled else kept)) % num_rows
+            *arrays, failed = run(chunk, rows)
+            parts.append([array[:kept] for array in arrays])
+            reasons |= {start + failure.row: failure.reason for failure in failed if failure.row < kept}
+            progress.advance(kept, f"{len(reasons)} failed" if reasons else "")
+    finally:
+        progress.finish()
+    return parts, reasons
+
+
+def _chunk_size(num_rows: int, weight: int) -> int:
+    size = bucket(num_rows)
+    most = max(FEW, min(CHUNK, size * weight // 8))
+    while size > 1 and size * weight > most:
+        size = (size + 1) // 2  # a bucket again
+    return size
+
+
+def settle(
+    simulator: AbstractSimulator, theta: np.ndarray, reasons: Mapping[int, str]
+) -> tuple[np.ndarray, tuple[Failure, ...]]:
+    """Which rows of theta `(n, dim)` did not fail, and those that did; `SimulationError` if they are more than half."""
+    failures = list_failures(simulator.prior, theta, reasons)
     if 2 * len(failures) > len(theta):
         raise SimulationError(
             f"{len(failures)} of {len(theta)} simulations by {simulator.name!r} failed, more than half. "
             f"The first: {failures[0]}. Run the simulator there and mend it, or narrow the prior.",
             failures,
         )
-    kept = np.setdiff1d(np.arange(len(theta)), [failure.row for failure in failures])
-    return Simulations(jnp.asarray(theta[kept]), jnp.asarray(x[kept]), simulator, failures)
-
-
-def _draw(
-    key: Key, simulator: AbstractSimulator, theta: np.ndarray, num_observations: int, progress: AbstractProgress
-) -> tuple[np.ndarray, tuple[Failure, ...]]:
-    if len(theta) == 0:
-        raise ValueError("theta has no rows; give at least one row of parameters to simulate at")
-    rows = max(1, min(len(theta), CHUNK // num_observations // 10))
-    parts, reasons = [], {}
-    progress.start("simulate", len(theta))
-    try:
-        for chunk, start in enumerate(range(0, len(theta), rows)):
-            part = theta[start : start + rows]
-            x, failed = simulator.draw(jax.random.fold_in(key, chunk), part, num_observations)
-            parts.append(x)
-            reasons |= {start + failure.row: failure.reason for failure in failed}
-            progress.advance(len(part), f"{len(reasons)} failed" if reasons else "")
-    finally:
-        progress.finish()
-    x = _join(parts, reasons)
-    return x, mark_failures(simulator.prior, theta, x, reasons)
+    good = np.ones(len(theta), bool)
+    good[list(reasons)] = False
+    return np.flatnonzero(good), failures
 
 
 def _join(parts: list[np.ndarray], reasons: dict[int, str]) -> np.ndarray:
