@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, optimize, special, stats
 
 from quincunx.problems import CATALOGUE, asymmetry, multivariate, poisson, weinberg
-from quincunx.problems._poisson_sampling import SWITCH, boundary, quantile, sample_poisson
+from quincunx.problems.poisson_sampling import SWITCH, boundary, quantile, sample_poisson
 
 KEY = jax.random.key(20_181_129)
 SIZES = (1, 20, 3000)

@@ -26,7 +26,7 @@ from ..core.prior import Prior
 from ..core.simulator import Exact
 from ..core.solution import Array, Key
 from ..gold.mined import MinedSimulator, NamedTheta, mined_simulator
-from ._quadrature import mean_and_std, zoomed_grid
+from .quadrature import mean_and_std, zoomed_grid
 
 STEEPEST = 80.0  # of |steepness theta|: e^-80 is still a normal float32
 

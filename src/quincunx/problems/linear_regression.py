@@ -13,7 +13,7 @@ from ..core.prior import Prior
 from ..core.simulator import Exact
 from ..core.solution import Key
 from ..sample.black_box import simulator
-from ._quadrature import mean_and_std, zoomed_grid
+from .quadrature import mean_and_std, zoomed_grid
 
 NOISE = 0.1
 

@@ -11,7 +11,7 @@ from ..core.prior import Prior
 from ..core.simulator import Exact
 from ..core.solution import Key
 from ..sample.black_box import simulator
-from ._quadrature import mean_and_std, zoomed_grid
+from .quadrature import mean_and_std, zoomed_grid
 
 LOW, HIGH = -3.0, 3.0
 Z1_MEAN = 3.0

@@ -10,8 +10,8 @@ from ..core.prior import Prior
 from ..core.simulator import Exact
 from ..core.solution import Key
 from ..sample.black_box import simulator
-from ._poisson_sampling import sample_poisson
-from ._quadrature import mean_and_std, zoomed_grid
+from .poisson_sampling import sample_poisson
+from .quadrature import mean_and_std, zoomed_grid
 
 LOW, HIGH = 0.2, 7.0
 
