@@ -48,10 +48,9 @@ def main() -> None:
         print(f"galton as {name}: {NUM_PATHS / seconds:,.0f} paths/s with score and ratio")
     sims = qx.mine(key, qx.problems.galton, num_simulations=128 * NUM_STEPS)
     training = qx.Training(num_steps=NUM_STEPS, validation_fraction=0.0)
-    for loss in (qx.CARL(), qx.ALICES()):
-        net = qx.RatioEstimator.for_simulations(sims, widths=(100, 100, 100))
-        seconds = best(lambda loss=loss, net=net: qx.fit(key, net, loss, sims, training=training))
-        print(f"{loss.method}, 3 x 100, batch 128: {NUM_STEPS / seconds:,.0f} steps/s")
+    for method in (qx.CARL(), qx.ALICES()):
+        seconds = best(lambda method=method: qx.train(key, None, method, sims=sims, training=training))
+        print(f"{method.name}, 3 x 100, batch 128: {NUM_STEPS / seconds:,.0f} steps/s")
 
 
 if __name__ == "__main__":

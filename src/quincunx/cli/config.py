@@ -143,7 +143,7 @@ def _choice(kind: type, value: Any, where: str) -> Any:
 
 
 def choice_name(kind: type, of: type) -> str:
-    """`settled` for SettledWeighting among the kinds of AbstractWeighting; `mean_squared_error` for a name of its own."""
+    """`settled` for SettledWeighting, a kind of AbstractWeighting; `mean_squared_error` for a name without its kind."""
     short = kind.__name__.removesuffix(of.__name__.removeprefix("Abstract"))
     return re.sub(r"(?<!^)(?=[A-Z])", "_", short).lower()
 

@@ -96,7 +96,8 @@ def _regions(key: Any, likelihood: Any, level: float, toys: int, progress: Any) 
     """Of every parameter, and of two together; with toys, by the Neyman construction."""
     import jax
 
-    from ..answers.frequentist.region import confidence_region, neyman_region
+    from ..answers.frequentist.neyman import neyman_region
+    from ..answers.frequentist.region import confidence_region
 
     names, regions = likelihood.prior.columns, []
     groups = [(name,) for name in names] + ([names] if len(names) == 2 else [])

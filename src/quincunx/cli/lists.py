@@ -1,38 +1,63 @@
 """`quincunx methods` and `quincunx simulators`: what there is."""
 
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
 from .options import AsJson, errors, print_json, terminal
 
 
-def methods(as_json: AsJson = False) -> None:
-    """List the methods: what each needs and gives, its options, what it simulates by default, and its paper."""
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="[METHOD]", help="One of them, with its options.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the methods: what each needs and gives, and its paper; with a name, its options and their defaults."""
     with errors():
         from rich.table import Table
 
+        from ..core.names import nearest
         from ..methods import CATALOGUE
-        from .config import options_of
+        from ..methods.method import GOLD
 
-        rows = [
-            {
-                "name": name,
-                "about": (make.__doc__ or "").strip().splitlines()[0],
-                "needs": list(make().needs),
-                "gives": make().gives,
-                "simulations": make().num_simulations,
-                "options": list(options_of(make)),
-                "paper": make().paper,
-            }
-            for name, make in CATALOGUE.items()
-        ]
+        if name is not None and name not in CATALOGUE:
+            raise ValueError(f"unknown method {name!r}{nearest(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}")
+        rows = [about(key, make) for key, make in CATALOGUE.items() if name in (None, key)]
         if as_json:
             print_json({"methods": rows})
             return
-        table = Table("method", "what it does", "needs", "gives", "simulates", "options (--set)", show_lines=True)
+        table = Table("method", "gives", "needs", "what it does")
         for row in rows:
-            table.add_row(
-                row["name"], f"{row['about']}\n[dim]{row['paper']}[/dim]", ", ".join(row["needs"]), row["gives"],
-                f"{row['simulations']:,}", ", ".join(row["options"]),
-            )  # fmt: skip
+            text = f"{row['about']}\n[dim]{row['paper']}[/dim]"
+            gold = [column for column in row["needs"] if column in GOLD]
+            table.add_row(row["name"], row["gives"], ", ".join(gold) or "samples", text)
         terminal().print(table)
+        if name is not None:
+            options = Table("option (--set)", "default")
+            for option, default in rows[0]["options"].items():
+                options.add_row(option, default)
+            terminal().print(options)
+            terminal().print(
+                f"{rows[0]['simulations']:,} observations are simulated, unless --simulations says otherwise"
+            )
+
+
+def about(name: str, make: Callable[..., Any]) -> dict[str, Any]:
+    """What there is to say of a method, as plain values."""
+    from .config import options_of
+
+    method, signature = make(), inspect.signature(make).parameters
+    given = {option: signature[option].default for option in options_of(make) if option in signature}
+    return {
+        "name": name,
+        "about": (make.__doc__ or "").strip().splitlines()[0],
+        "needs": list(method.needs),
+        "gives": method.gives,
+        "simulations": method.num_simulations,
+        "options": {option: repr(given.get(option, getattr(method, option, None))) for option in options_of(make)},
+        "paper": method.paper,
+    }
 
 
 def simulators(as_json: AsJson = False) -> None:

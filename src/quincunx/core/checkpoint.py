@@ -25,10 +25,16 @@ def fingerprint(key: jax.Array, *parts: Any) -> str:
 
 
 class Saver:
-    """Writes the state of one training to one file; a `path` of None writes nothing."""
+    """Writes the state of one training to one file, and reads it again.
 
-    def __init__(self, path: str | Path | None, fingerprint: str):
-        self.path = None if path is None else Path(path)
+    Parameters
+    ----------
+    path: the file.
+    fingerprint: of the training that it belongs to.
+    """
+
+    def __init__(self, path: str | Path, fingerprint: str):
+        self.path = Path(path)
         self.fingerprint = fingerprint
         self.last = time.monotonic()
 
@@ -37,8 +43,6 @@ class Saver:
             self.save(state)
 
     def save(self, state: Any) -> None:
-        if self.path is None:
-            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(self.path.name + ".partial")
         leaves: dict[str, Any] = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
@@ -49,25 +53,24 @@ class Saver:
         os.replace(partial, self.path)
         self.last = time.monotonic()
 
+    def load(self, like: Any) -> Any:
+        """The state that was saved, shaped like `like`; `like` itself when there is no such file.
 
-def load(path: str | Path, expected: str, like: Any) -> Any:
-    """The state saved in `path`, shaped like `like`; `like` itself when there is no such file.
-
-    Raises
-    ------
-    ValueError: the file is damaged, or was written by a training with another key, data or settings.
-    """
-    if not Path(path).exists():
-        return like
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            leaves = [file[f"leaf_{i}"] for i in range(len(file.files) - 1)]
-    except Exception as error:
-        raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start afresh") from error
-    if header.get("fingerprint") != expected:
-        raise ValueError(
-            f"checkpoint {path} belongs to a training with another key, data, network or settings; "
-            "delete it to start afresh, or go back to those settings"
-        )
-    return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(leaf) for leaf in leaves])
+        Raises
+        ------
+        ValueError: the file is damaged, or was written by a training with another key, data or settings.
+        """
+        if not self.path.exists():
+            return like
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                header = json.loads(str(file["header"]))
+                leaves = [file[f"leaf_{i}"] for i in range(len(file.files) - 1)]
+        except Exception as error:
+            raise ValueError(f"checkpoint {self.path} cannot be read ({error}); delete it to start afresh") from error
+        if header.get("fingerprint") != self.fingerprint:
+            raise ValueError(
+                f"checkpoint {self.path} belongs to a training with another key, data, network or settings; "
+                "delete it to start afresh, or go back to those settings"
+            )
+        return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(leaf) for leaf in leaves])

@@ -13,7 +13,7 @@ import optax
 
 from . import checkpoint as checkpoints
 from .batches import bucket, filled
-from .loss import AbstractLoss, Batch, partition
+from .loss import AbstractFrozen, AbstractLoss, Batch
 from .progress import AbstractProgress, NoProgress
 from .simulations import Simulations
 from .solution import InferenceError, Key, Solution, Status
@@ -172,13 +172,15 @@ def fit(
     params, static = partition(net)
     state = _State(params, _start(pace, params), params, np.float32(np.inf), np.int32(-1), np.int32(0))
     losses = np.full((2, num_epochs), np.nan)
-    fingerprint = checkpoints.fingerprint(key, state, loss, training, parts)
-    if resume and checkpoint is not None:
-        state, losses = checkpoints.load(checkpoint, fingerprint, (state, losses))
-        losses = np.array(losses)
+    saver = None
+    if checkpoint is not None:
+        saver = checkpoints.Saver(checkpoint, checkpoints.fingerprint(key, state, loss, training, parts))
+        if resume:
+            state, losses = saver.load((state, losses))
+            losses = np.array(losses)
 
     whole = isinstance(sims, Simulations)
-    reporter, saver = progress or NoProgress(), checkpoints.Saver(checkpoint, fingerprint)
+    reporter = progress or NoProgress()
     status = Status.SUCCESS
     reporter.start("train", num_epochs)
     try:
@@ -191,14 +193,15 @@ def fit(
             if not np.isfinite(value):
                 status = Status.DIVERGED
                 break
-            saver.save_if_due((state, losses))
+            if saver is not None:
+                saver.save_if_due((state, losses))
             reporter.advance(1, f"loss {shown if np.isfinite(shown) else value:.3f}")
             if training.patience is not None and epoch - int(state.best_epoch) >= training.patience:
                 status = Status.STOPPED_EARLY
                 break
     except KeyboardInterrupt as interrupt:
-        saver.save((state, losses))
-        if checkpoint is not None:
+        if saver is not None:
+            saver.save((state, losses))
             interrupt.add_note(f"the checkpoint is kept in {checkpoint}; call fit with resume=True to go on")
         raise
     finally:
@@ -222,13 +225,24 @@ def _solution(
         {"num_epochs": done, "num_steps": done * num_batches, "best_epoch": int(state.best_epoch)},
         {"train_loss": losses[0, :done].tolist(), "validation_loss": losses[1, :done].tolist()},
     )
-    if throw and not solution.ok:
+    if throw and status is Status.DIVERGED:
         raise InferenceError(
             solution,
             f"It happened in epoch {done}; the parameters before it are kept in the solution. "
             "Lower the learning rate or clip_norm, and look for extreme values in the simulations.",
         )
     return solution
+
+
+def partition(net: Net) -> tuple[Net, Net]:
+    """`(trainable, rest)`: the float arrays outside any `AbstractFrozen`, and everything else."""
+
+    def trainable(node: Any) -> Any:
+        if isinstance(node, AbstractFrozen):
+            return jax.tree.map(lambda _: False, node)
+        return eqx.is_inexact_array(node)
+
+    return eqx.partition(net, jax.tree.map(trainable, net, is_leaf=lambda node: isinstance(node, AbstractFrozen)))
 
 
 @eqx.filter_jit

@@ -1,7 +1,7 @@
 """What `fit` asks of a loss and of a network. The losses themselves stand in `methods/`, one file per family."""
 
 import abc
-from typing import Any, TypeVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -31,19 +31,5 @@ class AbstractLoss(eqx.Module):
         """The loss `()`, differentiable in `net`."""
 
 
-Net = TypeVar("Net")
-
-
 class AbstractFrozen(eqx.Module):
     """A part of a network that training leaves alone: statistics of the data, reference sets."""
-
-
-def partition(net: Net) -> tuple[Net, Net]:
-    """`(trainable, rest)`: the float arrays outside any `AbstractFrozen`, and everything else."""
-
-    def trainable(node: Any) -> Any:
-        if isinstance(node, AbstractFrozen):
-            return jax.tree.map(lambda _: False, node)
-        return eqx.is_inexact_array(node)
-
-    return eqx.partition(net, jax.tree.map(trainable, net, is_leaf=lambda node: isinstance(node, AbstractFrozen)))

@@ -113,7 +113,7 @@ def iterate(
         {name: np.asarray(values) for name, values in history.items()},
         kernel.doubts(x),
     )
-    if throw and not solution.ok:
+    if throw and not finite:
         raise InferenceError(solution, "Look for extreme observations, and at the training's history.")
     return solution
 

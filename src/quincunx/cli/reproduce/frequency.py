@@ -1,5 +1,6 @@
 """Coverage of confidence regions: Wilks beside Neyman, with learned ratios, on three simulators."""
 
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +12,10 @@ from matplotlib.figure import Figure
 
 from ...answers.estimates import AbstractRatio, ExactRatio
 from ...answers.frequentist.coverage import coverage_map
+from ...answers.frequentist.experiment import Experiment
 from ...answers.frequentist.neyman import critical_values
 from ...core.fit import Training
 from ...core.solution import Key
-from ...gold.mined import AbstractMinedSimulator
 from ...methods import ALICES, NRE
 from ...methods.door import train
 from ...methods.method import AbstractMethod
@@ -62,18 +63,12 @@ def run(say, num_toys: int = NUM_TOYS, num_calibration_toys: int = NUM_CALIBRATI
         begun = time.perf_counter()
         key = jax.random.key(11)
         ratio = _ratio(key, case)
-        rate = case.simulator.rate if isinstance(case.simulator, AbstractMinedSimulator) else None
-        size: dict[str, Any] = (
-            {"rate": rate} if case.num_observations is None else {"num_observations": case.num_observations}
-        )
+        experiment = Experiment(case.simulator, num_observations=case.num_observations)
         theta = np.array(case.theta)
-        toys = critical_values(key, ratio, case.simulator, theta, num_toys=num_calibration_toys, level=0.95, **size)
+        toys = critical_values(key, ratio, experiment, theta, num_toys=num_calibration_toys, level=0.95)
         limits = {level: toys.critical_at(level) for level in LEVELS}
-        common: dict[str, Any] = {"levels": LEVELS, "num_toys": num_toys, **size}
-        maps = {
-            "wilks": coverage_map(key, ratio, case.simulator, theta, **common),
-            "neyman": coverage_map(key, ratio, case.simulator, theta, critical=limits, **common),
-        }
+        cover = functools.partial(coverage_map, key, ratio, experiment, theta, levels=LEVELS, num_toys=num_toys)
+        maps = {"wilks": cover(), "neyman": cover(critical_values=limits)}
         results[name] = {
             "theta": theta.tolist(),
             "num_observations": case.num_observations,
