@@ -20,7 +20,7 @@ from ..core.prior import Prior
 from ..core.simulator import check_prior
 from ..core.solution import Array, Failure, Key
 from ..gold.mined import AbstractMinedSimulator, Gold, NamedTheta, Path, mine_rows
-from ..sample.black_box import draw_rows, shape_of
+from ..sample.black_box import draw_rows, name_of, shape_of
 from .audit import check_program
 from .host import draw_on_host, mine_on_host, needs_host, shape_on_host
 from .parameters import check_arguments, prior_of_sites
@@ -53,7 +53,6 @@ class Program(AbstractMinedSimulator):
     host: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
-        check_prior(self.prior)
         check_program(self._runner, self.host)
 
     def __call__(self, *args, **kwargs) -> Any:
@@ -166,7 +165,7 @@ def program(
         what = {
             "model": model,
             "prior": found,
-            "name": name or getattr(model, "__name__", "program"),
+            "name": name_of(model, name),
             "observable": _names(observable),
             "parameters": found.names if prior is None else (),
         }

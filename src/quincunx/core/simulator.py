@@ -8,6 +8,7 @@ knows of it: black boxes are in `sample/`, simulators whose latent path can be s
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -32,7 +33,7 @@ class AbstractSimulator(eqx.Module):
     @property
     @abc.abstractmethod
     def compiled(self) -> bool:
-        """Whether a draw is compiled for a number of rows: then few numbers of rows are asked for, filled up."""
+        """Whether a draw is compiled for a number of rows, so that few numbers should be asked for, filled up."""
 
     @abc.abstractmethod
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
@@ -61,6 +62,15 @@ class Exact:
     mle: Callable[[jax.Array], jax.Array] | None = None
     posterior_mean: Callable[[jax.Array], jax.Array] | None = None
     posterior_std: Callable[[jax.Array], jax.Array] | None = None
+
+    @staticmethod
+    def of(
+        log_likelihood: Callable[[jax.Array, jax.Array], jax.Array],
+        mle: Callable[[jax.Array], jax.Array],
+        posterior: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    ) -> "Exact":
+        """All of it, from a function of x that gives the posterior's mean and standard deviation."""
+        return Exact(log_likelihood, mle, lambda x: posterior(x)[0], lambda x: posterior(x)[1])
 
 
 def mark_failures(prior: Prior, theta: np.ndarray, x: np.ndarray, reasons: Mapping[int, str]) -> tuple[Failure, ...]:
@@ -96,10 +106,7 @@ class NamedSimulator(AbstractSimulator):
     name: str = eqx.field(static=True)
     prior: Prior = eqx.field(static=True)
     advice: str = eqx.field(static=True)
-
-    @property
-    def compiled(self) -> bool:
-        return False
+    compiled: ClassVar[bool] = False
 
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
         raise ValueError(f"the simulator {self.name!r} cannot be run: {self.advice}")

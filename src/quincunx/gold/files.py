@@ -7,6 +7,7 @@ log p(x, z | reference), and label 1 is the numerator; MadMiner and carl have th
 """
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,37 +38,22 @@ def write_gold(path: str | Path, sims: Simulations, comments: Sequence[str] = ()
     """
     if sims.num_observations != 1:
         raise ValueError(f"gold files hold one observation per row; these simulations have {sims.num_observations}")
-    names, columns = list(sims.prior.columns), [np.asarray(sims.theta)]
-    names += observation_columns(sims.event_shape)
-    columns.append(np.asarray(sims.x).reshape(len(sims), -1))
-    for field in _SCALARS:
-        value = getattr(sims, field)
+    fields = {name: getattr(sims, name) for name in (*_SCALARS, *_PER_PARAMETER)}
+    if isinstance(sims.reference, PointReference):
+        fields["theta_reference"] = np.broadcast_to(np.asarray(sims.reference.theta), sims.theta.shape)
+    names = [*sims.prior.columns, *observation_columns(sims.event_shape)]
+    columns = [np.asarray(sims.theta), np.asarray(sims.x).reshape(len(sims), -1)]
+    for field, value in fields.items():
         if value is not None:
-            names.append(field)
-            columns.append(np.clip(value, -LARGEST, LARGEST)[:, None])
-    reference = sims.reference
-    at = (
-        np.broadcast_to(np.asarray(reference.theta), sims.theta.shape)
-        if isinstance(reference, PointReference)
-        else None
-    )
-    for field, prefix in _PER_PARAMETER.items():
-        value = getattr(sims, field)
-        value = at if field == "theta_reference" and value is None else value
-        if value is not None:
-            names += [prefix + column for column in sims.prior.columns]
-            columns.append(np.asarray(value))
+            names += [_PER_PARAMETER[field] + column for column in sims.prior.columns] if value.ndim == 2 else [field]
+            columns.append(np.clip(np.asarray(value), -LARGEST, LARGEST).reshape(len(sims), -1))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.writelines(f"# {line}\n" for line in comments)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows([shortest(v) for v in row] for row in _float32(columns))
-
-
-def _float32(columns: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.asarray(column, np.float32) for column in columns], axis=1)
+        writer.writerows([shortest(v) for v in row] for row in np.concatenate(columns, axis=1))
 
 
 def read_gold(
@@ -83,8 +69,9 @@ def read_gold(
     Raises
     ------
     FileNotFoundError: no such file.
-    ValueError: no CSV file of numbers; a parameter's or observation's column that is missing (it is named); a `label`
-        that is neither 0 nor 1; rows of label 0 that do not say where they were drawn.
+    ValueError: no CSV file of numbers, or one too large for float32; a parameter's or observation's column that is
+        missing or there twice (it is named); a `label` that is neither 0 nor 1; rows of label 0 that do not say where
+        they were drawn; a theta outside the prior.
     """
     table = read_table(path)
     if isinstance(simulator, Prior):
@@ -114,11 +101,20 @@ def read_gold(
 
 
 def _columns(table: Table, names: Sequence[str]) -> np.ndarray:
+    """Some columns as float32 `(n, len(names))`."""
     for name in names:
-        if name not in table.columns:
-            close = nearest(name, table.columns)
-            raise ValueError(f"{table.path} has no column {name!r}{close}; it has {', '.join(table.columns)}")
-    return table.values[:, [table.columns.index(name) for name in names]]
+        if table.columns.count(name) != 1:
+            fault = (
+                f"two columns {name!r}"
+                if name in table.columns
+                else f"no column {name!r}{nearest(name, table.columns)}"
+            )
+            raise ValueError(f"{table.path} has {fault}; it has {', '.join(table.columns)}")
+    values = table.values[:, [table.columns.index(name) for name in names]]
+    for row, column in np.argwhere(np.abs(values) > np.finfo(np.float32).max)[:1]:
+        where = f"{table.path}, line {table.lines[row]}, column {names[column]!r}"
+        raise ValueError(f"{where}: {values[row, column]:g} is too large for float32; use other units")
+    return values.astype(np.float32)
 
 
 def _observation(table: Table, names: Sequence[str] | None, simulator: AbstractSimulator) -> np.ndarray:
@@ -134,13 +130,14 @@ def _event_shape(table: Table) -> tuple[int, ...]:
     """From the columns' names: `x`, or `x[i]`, `x[i,j]`, ..."""
     if "x" in table.columns:
         return ()
-    found = [name[2:-1].split(",") for name in table.columns if re.fullmatch(r"x\[\d+(,\d+)*\]", name)]
-    if not found:
+    found = [name[2:-1].split(",") for name in table.columns if re.fullmatch(r"x\[[0-9]+(,[0-9]+)*\]", name)]
+    shape = tuple(max(map(int, axis)) + 1 for axis in zip(*found, strict=False))
+    if not found or math.prod(shape) != len(found):
         raise ValueError(
-            f"{table.path} has no column x, nor x[0], x[1], ...; name the observation's columns (`observation`); "
-            f"it has {', '.join(table.columns)}"
+            f"{table.path} has no column x, nor all of x[0], x[1], ...; name the observation's columns "
+            f"(`observation`); it has {', '.join(table.columns)}"
         )
-    return tuple(np.array(found, int).max(axis=0) + 1)
+    return shape
 
 
 def _reference(fields: dict[str, np.ndarray]) -> AbstractReference | None:

@@ -19,7 +19,7 @@ from ..core.batches import bucket, filled
 from ..core.prior import Prior
 from ..core.simulator import AbstractSimulator, Exact, check_prior, mark_failures
 from ..core.solution import Array, Failure, Key
-from ..sample.black_box import AbstractJaxSimulator, in_jax
+from ..sample.black_box import AbstractJaxSimulator, in_jax, name_of
 
 Path = tuple[jax.Array, Any]  # one observation, and the latent path that led to it (a pytree)
 NamedTheta = Mapping[str, jax.Array]
@@ -106,7 +106,7 @@ def mined_simulator(
     joint_log_prob: Callable[[NamedTheta, jax.Array, Any], jax.Array],
     name: str | None = None,
     source: str = "",
-    exact: Exact | None = None,
+    exact: Exact = Exact(),
     rate: Callable[[NamedTheta], jax.Array] | None = None,
 ) -> Callable[[Callable], MinedSimulator]:
     """Decorator that makes a `MinedSimulator` of a JAX function `(key, theta) -> (x, z)`.
@@ -131,19 +131,8 @@ def mined_simulator(
     ()
     """
     check_prior(prior)
-
-    def wrap(function: Callable) -> MinedSimulator:
-        return MinedSimulator(
-            function=function,
-            joint_log_prob=joint_log_prob,
-            prior=prior,
-            name=name or getattr(function, "__name__", "simulator"),
-            source=source,
-            exact=exact or Exact(),
-            rate=rate,
-        )
-
-    return wrap
+    known = {"joint_log_prob": joint_log_prob, "prior": prior, "source": source, "exact": exact, "rate": rate}
+    return lambda function: MinedSimulator(function=function, name=name_of(function, name), **known)
 
 
 def mine_rows(

@@ -26,7 +26,7 @@ from ..core.prior import Prior
 from ..core.simulator import Exact
 from ..core.solution import Array, Key
 from ..gold.mined import MinedSimulator, NamedTheta, mined_simulator
-from .quadrature import mean_and_std, zoomed_grid
+from .quadrature import mean_and_std, peak, zoomed_grid
 
 STEEPEST = 80.0  # of |steepness theta|: e^-80 is still a normal float32
 
@@ -198,27 +198,18 @@ class _Curve:
 
     @functools.partial(jax.jit, static_argnums=0)
     def mle(self, x: jax.Array) -> jax.Array:
-        """The best point of a fine grid, then a ternary search between its neighbours."""
+        """The best skew `(1,)`; NaN for impossible positions."""
         coefficients = self.coefficients(x)
-        grid = jnp.linspace(self.low, self.high, _POINTS)
-        best = jnp.argmax(self.value(coefficients, grid))
-
-        def narrow(_: int, edges: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            low, high = edges
-            inner = low + (high - low) * np.array([1 / 3, 2 / 3], np.float32)
-            left, right = self.value(coefficients, inner)
-            return jnp.where(left < right, inner[0], low), jnp.where(left < right, high, inner[1])
-
-        neighbours = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, _POINTS - 1)]
-        low, high = jax.lax.fori_loop(0, 15, narrow, neighbours)
-        found = jnp.clip((low + high) / 2, self.low, self.high)
+        found = peak(lambda skew: self.value(coefficients, skew), jnp.linspace(self.low, self.high, _POINTS))
+        found = jnp.clip(found, self.low, self.high)
         return jnp.where(jnp.isnan(coefficients[0]), jnp.nan, found)[None]
 
     @functools.partial(jax.jit, static_argnums=0)
     def moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and standard deviation `()` of skew, under a prior uniform between the limits."""
+        """Mean and standard deviation `(1,)` of skew, under a prior uniform between the limits."""
         coefficients = self.coefficients(x)
-        return mean_and_std(*zoomed_grid(lambda skew: self.value(coefficients, skew), self.low, self.high))
+        mean, std = mean_and_std(*zoomed_grid(lambda skew: self.value(coefficients, skew), self.low, self.high))
+        return mean[None], std[None]
 
 
 # -- simulators -----------------------------------------------------------------------------------
@@ -258,12 +249,7 @@ def galton_board(
         joint_log_prob=board.joint_log_prob,
         name=name,
         source="Brehmer, Louppe, Pavez, Cranmer 2018, arXiv:1805.12244",
-        exact=Exact(
-            log_likelihood=board.log_likelihood,
-            mle=curve.mle,
-            posterior_mean=lambda x: curve.moments(x)[0][None],
-            posterior_std=lambda x: curve.moments(x)[1][None],
-        ),
+        exact=Exact.of(board.log_likelihood, curve.mle, curve.moments),
     )
     return decorate(board)
 

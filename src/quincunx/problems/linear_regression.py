@@ -155,12 +155,7 @@ def _truncated_normal(location: jax.Array, scale: float) -> _Truncated:
 @simulator(
     Prior(angle=dist.Uniform(0, np.pi / 2), offset=dist.Uniform(-1, 1)),
     source="Pesah, Wehenkel, Louppe 2018, arXiv:1811.12932, appendix B.1",
-    exact=Exact(
-        log_likelihood=_log_likelihood,
-        mle=_mle,
-        posterior_mean=lambda x: _posterior(x)[0],
-        posterior_std=lambda x: _posterior(x)[1],
-    ),
+    exact=Exact.of(_log_likelihood, _mle, _posterior),
 )
 def linear_regression(key: Key, theta: Mapping[str, jax.Array]) -> jax.Array:
     """One point `(2,)`, (x, y): x ~ Uniform(-1, 1), y = tan(angle) x + offset + n, n ~ Normal(0, 0.1).

@@ -90,12 +90,7 @@ def _posterior(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 @simulator(
     Prior(mean=dist.Uniform(LOW, HIGH), log_scale=dist.Uniform(LOW, HIGH), bound=dist.Uniform(LOW, HIGH)),
     source="Pesah, Wehenkel, Louppe 2018, arXiv:1811.12932, appendix B.3; the matrix is that of their code",
-    exact=Exact(
-        log_likelihood=_log_likelihood,
-        mle=_mle,
-        posterior_mean=lambda x: _posterior(x)[0],
-        posterior_std=lambda x: _posterior(x)[1],
-    ),
+    exact=Exact.of(_log_likelihood, _mle, _posterior),
 )
 def multivariate(key: Key, theta: Mapping[str, jax.Array]) -> jax.Array:
     """One observation `(5,)`, x = R z with independent latents

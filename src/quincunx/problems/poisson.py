@@ -51,12 +51,7 @@ def _posterior(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 @simulator(
     Prior(log_rate=dist.Uniform(LOW, HIGH)),
     source="Pesah, Wehenkel, Louppe 2018, arXiv:1811.12932, appendix B.2",
-    exact=Exact(
-        log_likelihood=_log_likelihood,
-        mle=_mle,
-        posterior_mean=lambda x: _posterior(x)[0],
-        posterior_std=lambda x: _posterior(x)[1],
-    ),
+    exact=Exact.of(_log_likelihood, _mle, _posterior),
 )
 def poisson(key: Key, theta: Mapping[str, jax.Array]) -> jax.Array:
     """One count `()` ~ Poisson(exp(log_rate)), as float32.

@@ -1,4 +1,4 @@
-"""Integrals over one parameter, on a grid that finds by itself where the mass is."""
+"""Integrals and maxima over one parameter, on grids that find by themselves where the mass is."""
 
 from collections.abc import Callable
 
@@ -42,6 +42,24 @@ def mean_and_std(points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.
     """Mean and standard deviation, scalars, of points `(n,)` under normalised weights `(n,)`."""
     mean = jnp.sum(weights * points)
     return mean, jnp.sqrt(jnp.sum(weights * (points - mean) ** 2))
+
+
+def peak(function: Callable[[jax.Array], jax.Array], points: jax.Array) -> jax.Array:
+    """Where a function of points `(n,) -> (n,)` is largest, `()`: a ternary search beside the best of some points.
+
+    Between neighbours of `points`, which are in order, the function must have one maximum.
+    """
+    best = jnp.argmax(function(points))
+
+    def narrow(_: int, edges: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = edges
+        inner = low + (high - low) * np.array([1 / 3, 2 / 3], np.float32)
+        left, right = function(inner)
+        return jnp.where(left < right, inner[0], low), jnp.where(left < right, high, inner[1])
+
+    neighbours = points[jnp.maximum(best - 1, 0)], points[jnp.minimum(best + 1, len(points) - 1)]
+    low, high = jax.lax.fori_loop(0, 15, narrow, neighbours)
+    return (low + high) / 2
 
 
 def _narrow(

@@ -20,6 +20,7 @@ from ..core.prior import Prior
 from ..core.simulator import Exact
 from ..core.solution import Array, Key
 from ..sample.black_box import simulator
+from .quadrature import peak
 
 ENERGY = (40.0, 50.0)
 FERMI = (0.5, 1.5)
@@ -134,38 +135,17 @@ def _posterior(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _mle(x: jax.Array) -> jax.Array:
     """A point of the ridge: the one of fermi nearest to 1. The ridge through it is the whole MLE."""
-    best = _best_asymmetry(x)
+    best = peak(lambda a: _log_likelihood_of_asymmetry(a, x), jnp.asarray(_ASYMMETRIES))
     energy = jnp.clip(45 + 4.5 * jnp.arctanh(jnp.clip(best / 2, -0.999, 0.999)), *ENERGY)
     strength = _strength(energy)
     fermi = jnp.where(jnp.abs(best) > jnp.abs(strength), best / jnp.where(strength == 0, 1.0, strength), 1.0)
     return jnp.stack([energy, jnp.clip(fermi, *FERMI)])
 
 
-def _best_asymmetry(x: jax.Array) -> jax.Array:
-    """The best node, then a ternary search between its neighbours, where the likelihood has one maximum."""
-    nodes = jnp.asarray(_ASYMMETRIES)
-    best = jnp.argmax(_log_likelihood_of_asymmetry(nodes, x))
-
-    def narrow(_: int, edges: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = edges
-        inner = low + (high - low) * np.array([1 / 3, 2 / 3], np.float32)
-        left, right = _log_likelihood_of_asymmetry(inner, x)
-        return jnp.where(left < right, inner[0], low), jnp.where(left < right, high, inner[1])
-
-    neighbours = nodes[jnp.maximum(best - 1, 0)], nodes[jnp.minimum(best + 1, _NODES - 1)]
-    low, high = jax.lax.fori_loop(0, 15, narrow, neighbours)
-    return (low + high) / 2
-
-
 @simulator(
     Prior(energy=dist.Uniform(*ENERGY), fermi=dist.Uniform(*FERMI)),
     source="Louppe, Cranmer 2017, arXiv:1707.07113; Pesah, Wehenkel, Louppe 2018, arXiv:1811.12932, appendix B.4",
-    exact=Exact(
-        log_likelihood=_log_likelihood,
-        mle=_mle,
-        posterior_mean=lambda x: _posterior(x)[0],
-        posterior_std=lambda x: _posterior(x)[1],
-    ),
+    exact=Exact.of(_log_likelihood, _mle, _posterior),
 )
 def weinberg(key: Key, theta: Mapping[str, jax.Array]) -> jax.Array:
     """One cosine of the scattering angle `()`, in [-1, 1], at a beam energy in GeV and a Fermi constant.

@@ -117,7 +117,7 @@ class JaxSimulator(AbstractJaxSimulator):
 
 
 def simulator(
-    prior: Prior, *, name: str | None = None, source: str = "", exact: Exact | None = None
+    prior: Prior, *, name: str | None = None, source: str = "", exact: Exact = Exact()
 ) -> Callable[[Callable], JaxSimulator]:
     """Decorator that makes a `JaxSimulator` of a JAX function `(key, theta) -> x`.
 
@@ -133,14 +133,11 @@ def simulator(
     ()
     """
     check_prior(prior)
+    return lambda function: JaxSimulator(
+        function=function, prior=prior, name=name_of(function, name), source=source, exact=exact
+    )
 
-    def wrap(function: Callable) -> JaxSimulator:
-        return JaxSimulator(
-            function=function,
-            prior=prior,
-            name=name or getattr(function, "__name__", "simulator"),
-            source=source,
-            exact=exact or Exact(),
-        )
 
-    return wrap
+def name_of(function: Callable, name: str | None) -> str:
+    """How a simulator is called: as it was told, or like its function."""
+    return name or getattr(function, "__name__", "simulator")

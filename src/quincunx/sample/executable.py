@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
@@ -161,16 +161,13 @@ class ExecutableSimulator(AbstractSimulator):
     source: str = eqx.field(static=True, default="")
     timeout: float = eqx.field(static=True, default=60.0)
     workers: int = eqx.field(static=True, default=2)
+    compiled: ClassVar[bool] = False
 
     def __check_init__(self):
         check_prior(self.prior, "qx.executable(command, qx.Prior(name=distribution, ...))")
         check_workers(self.workers, 1)
         if not (self.timeout > 0 and math.isfinite(self.timeout)):
             raise ValueError(f"timeout must be a positive number of seconds, got {self.timeout}")
-
-    @property
-    def compiled(self) -> bool:
-        return False
 
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
         theta, plan = np.asarray(theta), plan_of(key, self.prior, num_observations)

@@ -6,7 +6,7 @@ touched by it.
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from ..core.prior import Prior
 from ..core.simulator import AbstractSimulator, check_prior
 from ..core.solution import Array, Failure, Key
+from .black_box import name_of
 from .pool import check_workers, collect, plan_of, run_rows
 from .worker import IN_WORKER, run_row
 
@@ -42,7 +43,7 @@ class NumpySimulator(AbstractSimulator):
 
     Raises
     ------
-    ValueError: workers below 0; when drawing, a function that cannot be sent to another process.
+    ValueError: when drawing, a function that cannot be sent to another process.
     """
 
     function: HostFunction = eqx.field(static=True)
@@ -50,19 +51,14 @@ class NumpySimulator(AbstractSimulator):
     name: str = eqx.field(static=True)
     source: str = eqx.field(static=True, default="")
     workers: int = eqx.field(static=True, default=2)
+    compiled: ClassVar[bool] = False
 
     def __check_init__(self):
         if not callable(self.function):
             raise TypeError(f"expected a function (rng, theta) -> x, got {type(self.function).__name__}")
-        check_prior(self.prior, "@qx.numpy_simulator(qx.Prior(name=distribution, ...))")
-        check_workers(self.workers, 0)
 
     def __call__(self, rng: np.random.Generator, theta: Mapping[str, Any]) -> Any:
         return self.function(rng, theta)
-
-    @property
-    def compiled(self) -> bool:
-        return False
 
     def draw(self, key: Key, theta: Array, num_observations: int) -> tuple[np.ndarray, tuple[Failure, ...]]:
         theta, plan = np.asarray(theta), plan_of(key, self.prior, num_observations)
@@ -102,9 +98,6 @@ def numpy_simulator(
     """
     check_prior(prior, "@qx.numpy_simulator(qx.Prior(name=distribution, ...))")
     check_workers(workers, 0)
-
-    def wrap(function: HostFunction) -> NumpySimulator:
-        called = name or getattr(function, "__name__", "simulator")
-        return NumpySimulator(function=function, prior=prior, name=called, source=source, workers=workers)
-
-    return wrap
+    return lambda function: NumpySimulator(
+        function=function, prior=prior, name=name_of(function, name), source=source, workers=workers
+    )
