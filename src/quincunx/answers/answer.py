@@ -67,7 +67,8 @@ class Answer:
     @functools.cached_property
     def likelihood(self) -> Likelihood:
         """log L(theta) of the observations; raises `TypeError` where the estimator has none."""
-        return likelihood(self.estimator, self.x)
+        estimator: Any = self.estimator  # which says what it has instead, if it is no ratio
+        return likelihood(estimator, self.x)
 
     def region(self, level: float = 0.95, **options: Any) -> ConfidenceRegion:
         """The parameters that the data do not exclude; options are those of `confidence_region`."""

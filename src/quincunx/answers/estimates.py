@@ -77,14 +77,13 @@ class ExactRatio(AbstractRatio):
     """The true log-density of a benchmark simulator, as a ratio to judge others by."""
 
     simulator: AbstractJaxSimulator = eqx.field(static=True)
+    event_shape: tuple[int, ...] = eqx.field(static=True)
 
-    def __check_init__(self):
-        if self.simulator.exact.log_likelihood is None:
-            raise ValueError(f"the simulator {self.simulator.name!r} has no exact log-likelihood")
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.simulator.event_shape
+    def __init__(self, simulator: AbstractJaxSimulator):
+        if simulator.exact.log_likelihood is None:
+            raise ValueError(f"the simulator {simulator.name!r} has no exact log-likelihood")
+        self.simulator = simulator
+        self.event_shape = simulator.event_shape
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         log_likelihood: Any = self.simulator.exact.log_likelihood

@@ -9,11 +9,13 @@ stays what it is between the points.
 """
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import optimize
 
 from ..answers.estimates import AbstractRatio
 from ..core.loss import AbstractFrozen
@@ -50,7 +52,8 @@ class IsotonicCalibration(AbstractCalibration):
 
     def knots(self, s: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         unique, ones, counts = _tied(s, label)
-        steps = pool_adjacent_violators(ones, counts)
+        found: Any = optimize.isotonic_regression(ones / counts, weights=counts)
+        steps = np.repeat(np.arange(len(found.blocks) - 1), np.diff(found.blocks))
         steps = joined(np.bincount(steps, counts), max(FEWEST, len(s) / MOST_STEPS))[steps]
         sums = [np.bincount(steps, values) for values in (unique * counts, ones, counts)]
         # Pseudo-counts and joining can turn the order of two neighbours: nothing that a running maximum cannot mend.
@@ -76,25 +79,6 @@ class HistogramCalibration(AbstractCalibration):
         _, bins = np.unique(equal_shares(counts, self.num_bins), return_inverse=True)
         sums = [np.bincount(bins, values) for values in (unique * counts, ones, counts)]
         return sums[0] / sums[2], _log_ratio(sums[1], sums[2], label)
-
-
-def pool_adjacent_violators(ones: Array, counts: Array) -> np.ndarray:
-    """The step `(n,)` that each of n values belongs to, in increasing order: isotonic regression of ones / counts.
-
-    Neighbours whose means do not increase are joined, until all do (Ayer et al. 1955, Annals of Mathematical
-    Statistics 26, 641). The mean of a step is the regression's value.
-    """
-    total: list[float] = []
-    weight: list[float] = []
-    length: list[int] = []
-    for one, count in zip(np.asarray(ones, float).tolist(), np.asarray(counts, float).tolist(), strict=True):
-        size = 1
-        while total and total[-1] * count >= one * weight[-1]:
-            one, count, size = one + total.pop(), count + weight.pop(), size + length.pop()
-        total.append(one)
-        weight.append(count)
-        length.append(size)
-    return np.repeat(np.arange(len(length)), length)
 
 
 def _tied(s: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,6 +107,7 @@ class CalibratedRatio(AbstractRatio):
     knots: of the maps, s and the calibrated log-ratio, both `(K, Q)`.
     reference: what the ratio is relative to.
     simulator: what it was calibrated by.
+    event_shape: shape of one observation.
     """
 
     ratio: AbstractRatio
@@ -130,14 +115,7 @@ class CalibratedRatio(AbstractRatio):
     knots: "Knots"
     reference: AbstractReference
     simulator: AbstractSimulator = eqx.field(static=True)
-
-    @property
-    def prior(self) -> Prior:
-        return self.simulator.prior
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.ratio.event_shape
+    event_shape: tuple[int, ...] = eqx.field(static=True)
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         x = jnp.asarray(x)
@@ -221,7 +199,14 @@ def calibrate(
                 f"the estimated log-ratio is NaN for {int(np.isnan(s).sum())} of {len(s)} at theta = {point}"
             )
         maps.append(method.knots(s, np.repeat([1.0, 0.0], [len(own), len(base)])))
-    return CalibratedRatio(ratio, grid, _stacked(grid.points, maps), reference, simulator)
+    return CalibratedRatio(
+        ratio=ratio,
+        grid=grid,
+        knots=_stacked(grid.points, maps),
+        reference=reference,
+        simulator=simulator,
+        event_shape=ratio.event_shape,
+    )
 
 
 def _checked(
@@ -236,10 +221,7 @@ def _checked(
         )
     if num_simulations < FEWEST:
         raise ValueError(f"num_simulations must be at least {FEWEST}, got {num_simulations}")
-    points, dim = np.atleast_2d(np.asarray(theta, np.float32)), simulator.prior.dim
-    if points.ndim != 2 or points.shape[1] != dim or len(points) == 0:
-        raise ValueError(f"theta: expected shape ({dim},) or (K, {dim}), got {np.shape(theta)}")
-    simulator.prior.check(points)
+    points = simulator.prior.rows(np.atleast_2d(np.asarray(theta, np.float32)))
     if isinstance(reference, PointReference):
         return points, reference.prepare(jax.random.key(0), simulator.prior, None)
     return points, reference

@@ -91,8 +91,9 @@ def key_of(merged: Mapping[str, Any]) -> Key:
 def options_of(make: Callable[..., Any]) -> dict[str, Any]:
     """Option -> type, of a class or a function, but those that no table can hold, such as arrays and functions."""
     if inspect.isclass(make):
-        known = typing.get_type_hints(make)
-        hints = {field.name: known[field.name] for field in dataclasses.fields(make)}
+        record: Any = make
+        known = typing.get_type_hints(record)
+        hints = {field.name: known[field.name] for field in dataclasses.fields(record)}
     else:
         hints = {name: hint for name, hint in typing.get_type_hints(make).items() if name != "return"}
         for name, parameter in inspect.signature(make).parameters.items():
@@ -114,7 +115,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     for kind in kinds:
         if _is_record(kind) and isinstance(value, Mapping | str):
             return _choice(kind, value, where) if _is_abstract(kind) else _record(kind, value, where)
-    plain = typing.Union[tuple(kind for kind in kinds if not _is_record(kind))]  # noqa: UP007 - made at run time
+    plain: Any = typing.Union[tuple(kind for kind in kinds if not _is_record(kind))]  # noqa: UP007 - made at run time
     value = tuple(value) if isinstance(value, list) and any(typing.get_origin(k) is tuple for k in kinds) else value
     try:
         return pydantic.TypeAdapter(plain).validate_python(value, strict=True)

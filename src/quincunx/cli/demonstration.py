@@ -116,7 +116,8 @@ def demonstrate(
     watch = Stopwatch(progress)
     answer = infer(key, poisson, x, progress=watch, **(options or {}))
     mle, mle_std = maximum_likelihood(poisson, answer.x)
-    novel = answer.estimator.novelty.warnings(answer.x)
+    machine: Any = answer.estimator
+    novel = machine.novelty.warnings(answer.x)
     found = Demonstration(answer, mle, mle_std, novel, watch.seconds)
     folder.mkdir(parents=True, exist_ok=True)
     plot(answer, folder / FILES[0])

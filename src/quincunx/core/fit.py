@@ -68,7 +68,7 @@ class _Pace(NamedTuple):
     def optimiser(self) -> optax.GradientTransformation:
         warmup = jnp.maximum(1.0, self.num_steps // 50)
 
-        def schedule(step: jax.Array) -> jax.Array:
+        def schedule(step: Any) -> jax.Array:
             rising = 0.05 + 0.95 * step / warmup
             done = jnp.clip((step - warmup) / jnp.maximum(self.num_steps - warmup, 1.0), 0.0, 1.0)
             return self.learning_rate * jnp.where(step < warmup, rising, 0.5 * (1 + jnp.cos(jnp.pi * done)))

@@ -14,14 +14,12 @@ from .solution import Array, InferenceError, Key, Solution, Status
 
 
 class AbstractKernel(eqx.Module):
-    """An iterative algorithm, written as one step.
+    """An iterative algorithm, written as one step."""
 
-    Fields
-    ------
-    num_iterations: how many steps `run` takes unless told otherwise.
-    """
-
-    num_iterations: eqx.AbstractVar[int]
+    @property
+    @abc.abstractmethod
+    def num_iterations(self) -> int:
+        """How many steps `run` takes unless told otherwise."""
 
     @abc.abstractmethod
     def observations(self, x: Array) -> jax.Array:
@@ -120,10 +118,10 @@ def iterate(
 
 @eqx.filter_jit
 def _iterate(
-    kernel: AbstractKernel, key: Key, x: jax.Array, weight: jax.Array, count: int
+    kernel: AbstractKernel, key: Key, x: Array, weight: Array, count: int
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
     init_key, step_key = jax.random.split(key)
-    state = kernel.init(init_key, x, weight)
+    state = kernel.init(init_key, jnp.asarray(x), jnp.asarray(weight))
     state, history = jax.lax.scan(lambda s, k: kernel.step(k, s), state, jax.random.split(step_key, count))
     value = kernel.estimate(state)
     leaves = jax.tree.leaves((value, history))

@@ -228,12 +228,12 @@ class ALFI(AbstractMethod):
     batch_size: int = eqx.field(static=True, default=512)
     num_problems: int = eqx.field(static=True, default=64)
     max_draws: int = eqx.field(static=True, default=8192)
-    name: ClassVar = "alfi"
-    paper: ClassVar = "Pesah, Wehenkel and Louppe 2018, arXiv:1811.12932"
-    gives: ClassVar = "posterior"
-    needs: ClassVar = ()
-    num_simulations: ClassVar = 1_000_000
-    training: ClassVar = Training(num_steps=1500)
+    name: ClassVar[str] = "alfi"
+    paper: ClassVar[str] = "Pesah, Wehenkel and Louppe 2018, arXiv:1811.12932"
+    gives: ClassVar[str] = "posterior"
+    needs: ClassVar[tuple[str, ...]] = ()
+    num_simulations: ClassVar[int] = 1_000_000
+    training: ClassVar[Training] = Training(num_steps=1500)
 
     def __check_init__(self):
         for name, count in [("num_observations", self.num_observations), ("max_observations", self.max_observations)]:

@@ -83,7 +83,10 @@ class DensityEstimator(AbstractRatio):
         key = jax.random.key(0) if key is None else key
         flow = network.make(key, x.shape[1], theta_input.num_features)
         whole = bool(np.all(x == np.round(x)))
-        return DensityEstimator(flow, theta_input, standard, sims.simulator, sims.event_shape, whole)
+        return DensityEstimator(
+            flow=flow, theta_input=theta_input, standard=standard, simulator=sims.simulator,
+            event_shape=sims.event_shape, whole=whole,
+        )  # fmt: skip
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         """log q(x | theta) `(n,)`: log p(x | theta) itself."""
@@ -152,21 +155,30 @@ class DensityMethod(AbstractMethod):
 
     Fields
     ------
+    called, source: its name and paper.
     alpha: see `DensityLoss`.
     theta: where to simulate `(K, dim)`, in turn; draws from the prior if None.
     network: what the flow is like.
     batch_size: rows in a step.
     """
 
-    name: str = eqx.field(static=True)
-    paper: str = eqx.field(static=True)
+    called: str = eqx.field(static=True)
+    source: str = eqx.field(static=True)
     alpha: float | None = eqx.field(static=True)
     theta: Theta | None = None
     network: Flow = Flow()
     batch_size: int = eqx.field(static=True, default=128)
-    gives: ClassVar = "likelihood"
-    num_simulations: ClassVar = 100_000
-    training: ClassVar = Training(num_steps=10_000)
+    gives: ClassVar[str] = "likelihood"
+    num_simulations: ClassVar[int] = 100_000
+    training: ClassVar[Training] = Training(num_steps=10_000)
+
+    @property
+    def name(self) -> str:
+        return self.called
+
+    @property
+    def paper(self) -> str:
+        return self.source
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -174,7 +186,7 @@ class DensityMethod(AbstractMethod):
 
     @property
     def loss(self) -> DensityLoss:
-        return DensityLoss(self.alpha, self.batch_size)
+        return DensityLoss(alpha=self.alpha, batch_size=self.batch_size)
 
     def check(self, sims: Batch) -> None:
         require_origin(self.name, single(self.name, sims))

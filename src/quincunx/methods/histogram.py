@@ -105,7 +105,10 @@ class HistogramRatio(AbstractRatio):
             )
         setting = choose([s], rows, num_bins)
         bins, table = _log_ratios(s, rows, setting, grid, reference)
-        return HistogramRatio(summary, bins, jnp.asarray(table), grid, sims.simulator, sims.event_shape, setting)
+        return HistogramRatio(
+            summary=summary, bins=bins, table=jnp.asarray(table), grid=grid, simulator=sims.simulator,
+            event_shape=sims.event_shape, setting=setting,
+        )  # fmt: skip
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         index, weight = self.grid.corners(theta)
@@ -164,14 +167,14 @@ class ProjectedHistogramRatio(AbstractRatio):
         line = line.ravel()
         found = [_log_ratios((s @ each)[:, None], rows, setting, grid, reference) for each in lines]
         return ProjectedHistogramRatio(
-            summary,
-            jnp.asarray(directions),
-            jnp.asarray(filled([np.asarray(bins.outer) for bins, _ in found], np.inf)[line]),
-            jnp.asarray(filled([found[each][1][k] for k, each in enumerate(line)], 0.0)),
-            grid,
-            sims.simulator,
-            sims.event_shape,
-            setting,
+            summary=summary,
+            directions=jnp.asarray(directions),
+            cuts=jnp.asarray(filled([np.asarray(bins.outer) for bins, _ in found], np.inf)[line]),
+            table=jnp.asarray(filled([found[each][1][k] for k, each in enumerate(line)], 0.0)),
+            grid=grid,
+            simulator=sims.simulator,
+            event_shape=sims.event_shape,
+            setting=setting,
         )
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
@@ -201,13 +204,13 @@ class Histogram(AbstractMethod):
     num_bins: int | None = eqx.field(static=True, default=None)
     reference: AbstractReference | None = None
     theta: Theta | None = None
-    name: ClassVar = "histogram"
-    paper: ClassVar = "Brehmer et al. 2018, arXiv:1805.00020"
-    gives: ClassVar = "likelihood"
-    needs: ClassVar = ()
-    loss: ClassVar = None
-    num_simulations: ClassVar = 100_000
-    training: ClassVar = Training()
+    name: ClassVar[str] = "histogram"
+    paper: ClassVar[str] = "Brehmer et al. 2018, arXiv:1805.00020"
+    gives: ClassVar[str] = "likelihood"
+    needs: ClassVar[tuple[str, ...]] = ()
+    loss: ClassVar[None] = None
+    num_simulations: ClassVar[int] = 100_000
+    training: ClassVar[Training] = Training()
 
     def check(self, sims: Batch) -> None:
         require_origin(self.name, single(self.name, sims))

@@ -166,6 +166,7 @@ class Machine(eqx.Module):
                 max(p.num_observations for p in parts if p is first or len(p) >= WELL_COVERED),
             ),
             simulator=first.simulator,
+            event_shape=first.event_shape,
             live=isinstance(first.simulator, AbstractJaxSimulator),
         )
 
@@ -182,6 +183,7 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
     shape: what it was made like.
     observation_range: fewest observations seen in training, and the most that at least 300 simulated sets had (or
         the first record's).
+    event_shape: shape of one observation.
     simulator: run in every iteration of `run` when `live` is True.
     live: see `with_bank` and `with_simulator`.
     """
@@ -202,11 +204,8 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
     shape: Machine = eqx.field(static=True)
     observation_range: tuple[int, int] = eqx.field(static=True)
     simulator: AbstractSimulator = eqx.field(static=True)
+    event_shape: tuple[int, ...] = eqx.field(static=True)
     live: bool = eqx.field(static=True)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.novelty.event_shape
 
     @property
     def num_iterations(self) -> int:
@@ -238,7 +237,7 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
     def update(self, key: Key, supply: AbstractSupply, seen_real: Seen, now: Progressing) -> Progressing:
         """One iteration."""
         d = self.space.dim
-        proposal = Gaussian.of(jax.lax.stop_gradient(now.psi), d).widened(self.shape.bandwidth)
+        proposal = Gaussian.of(jax.lax.stop_gradient(now.psi), d).widened(self.shape.bandwidth or 0.0)
         u, seen = supply.draw(self, key, proposal)
         parameters = jnp.clip(jnp.concatenate([u, proposal.gradient(u)], axis=-1), -4.0, 4.0)
         h = jax.nn.silu(seen_real.for_theta + seen + jax.vmap(self.parameter_layer)(parameters))
@@ -291,7 +290,7 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
 
     def infer(self, key: Key, x: jax.Array) -> Solution[MixturePosterior]:
         solution = iterate(key, self, x)
-        value = dataclasses.replace(solution.value, warnings=solution.warnings)
+        value = dataclasses.replace(solution.value, doubts=solution.warnings)
         return dataclasses.replace(solution, value=value)
 
     def marginalise(self, key: Key, x: Array, *, num_proposals: int = 500) -> MixturePosterior:

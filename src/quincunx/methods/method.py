@@ -57,26 +57,42 @@ class Job(NamedTuple):
 
 
 class AbstractMethod(eqx.Module):
-    """A way to learn about the parameters of a simulator.
+    """A way to learn about the parameters of a simulator."""
 
-    Fields
-    ------
-    name: as in the catalogue, files and messages.
-    paper: where it comes from.
-    gives: "posterior" or "likelihood": the answer that its estimators give.
-    needs: the columns of `Simulations` that it learns from, besides theta and x.
-    loss: what to minimise; None for a method that has nothing to fit.
-    num_simulations: the budget that it has by default, in observations.
-    training: how it is trained by default.
-    """
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """As in the catalogue, files and messages."""
 
-    name: eqx.AbstractVar[str]
-    paper: eqx.AbstractVar[str]
-    gives: eqx.AbstractVar[str]
-    needs: eqx.AbstractVar[tuple[str, ...]]
-    loss: eqx.AbstractVar[AbstractLoss | None]
-    num_simulations: eqx.AbstractVar[int]
-    training: eqx.AbstractVar[Training]
+    @property
+    @abc.abstractmethod
+    def paper(self) -> str:
+        """Where it comes from."""
+
+    @property
+    @abc.abstractmethod
+    def gives(self) -> str:
+        """ "posterior" or "likelihood": the answer that its estimators give."""
+
+    @property
+    @abc.abstractmethod
+    def needs(self) -> tuple[str, ...]:
+        """The columns of `Simulations` that it learns from, besides theta and x."""
+
+    @property
+    @abc.abstractmethod
+    def loss(self) -> AbstractLoss | None:
+        """What to minimise; None for a method that has nothing to fit."""
+
+    @property
+    @abc.abstractmethod
+    def num_simulations(self) -> int:
+        """The budget that it has by default, in observations."""
+
+    @property
+    @abc.abstractmethod
+    def training(self) -> Training:
+        """How it is trained by default."""
 
     @abc.abstractmethod
     def check(self, sims: Batch) -> None:
@@ -119,8 +135,7 @@ def labelled(
 
 def points(prior: Prior, theta: Theta) -> np.ndarray:
     """theta `(K, dim)` from such an array, from one point `(dim,)`, or from values by name."""
-    array = prior.pack(theta) if isinstance(theta, Mapping) else theta
-    return np.atleast_2d(np.asarray(array, np.float32))
+    return prior.rows(theta if isinstance(theta, Mapping) else np.atleast_2d(np.asarray(theta, np.float32)))
 
 
 def single(name: str, sims: Batch) -> Simulations:

@@ -60,14 +60,12 @@ class View(NamedTuple):
 
 
 class AbstractPart(eqx.Module):
-    """A term of a loss.
+    """A term of a loss."""
 
-    Fields
-    ------
-    needs: the columns of the simulations that it looks at.
-    """
-
-    needs: eqx.AbstractClassVar[tuple[str, ...]]
+    @property
+    @abc.abstractmethod
+    def needs(self) -> tuple[str, ...]:
+        """The columns of the simulations that it looks at."""
 
     @abc.abstractmethod
     def __call__(self, view: View) -> jax.Array:
@@ -77,7 +75,7 @@ class AbstractPart(eqx.Module):
 class CrossEntropy(AbstractPart):
     """Of sigmoid(f) with the label."""
 
-    needs: ClassVar = ("label",)
+    needs: ClassVar[tuple[str, ...]] = ("label",)
 
     def __call__(self, view: View) -> jax.Array:
         return _cross_entropy(view.log_ratio, column(view.batch, "label"))
@@ -86,7 +84,7 @@ class CrossEntropy(AbstractPart):
 class AugmentedCrossEntropy(AbstractPart):
     """Of sigmoid(f) with the soft label r_xz / (1 + r_xz)."""
 
-    needs: ClassVar = ("label", "log_ratio")
+    needs: ClassVar[tuple[str, ...]] = ("label", "log_ratio")
 
     def __call__(self, view: View) -> jax.Array:
         return _cross_entropy(view.log_ratio, jax.nn.sigmoid(column(view.batch, "log_ratio")))
@@ -95,7 +93,7 @@ class AugmentedCrossEntropy(AbstractPart):
 class RatioSquaredError(AbstractPart):
     """Of the ratio where x is from the reference, of its inverse where x is from the numerator."""
 
-    needs: ClassVar = ("label", "log_ratio")
+    needs: ClassVar[tuple[str, ...]] = ("label", "log_ratio")
 
     def __call__(self, view: View) -> jax.Array:
         sign = 1 - 2 * column(view.batch, "label")
@@ -108,7 +106,7 @@ class ScoreSquaredError(AbstractPart):
     """alpha |grad f - t_xz|^2 / E|t_xz|^2, each parameter in its own units, mean over the parameters."""
 
     alpha: float = 1.0
-    needs: ClassVar = ("score",)
+    needs: ClassVar[tuple[str, ...]] = ("score",)
 
     def __check_init__(self):
         if isinstance(self.alpha, float | int) and self.alpha < 0:
@@ -130,7 +128,7 @@ class Balance(AbstractPart):
     """
 
     strength: float = 100.0
-    needs: ClassVar = ("label",)
+    needs: ClassVar[tuple[str, ...]] = ("label",)
 
     def __call__(self, view: View) -> jax.Array:
         label, probability = column(view.batch, "label"), jax.nn.sigmoid(view.log_ratio)
@@ -158,14 +156,12 @@ def gradient_of(log_ratio: Callable[[jax.Array], jax.Array], theta: jax.Array) -
 
 
 class AbstractPairing(eqx.Module):
-    """What is done with the rows of a batch before the parts see them.
+    """What is done with the rows of a batch before the parts see them."""
 
-    Fields
-    ------
-    makes: the columns that it can supply.
-    """
-
-    makes: eqx.AbstractClassVar[tuple[str, ...]]
+    @property
+    @abc.abstractmethod
+    def makes(self) -> tuple[str, ...]:
+        """The columns that it can supply."""
 
     @abc.abstractmethod
     def __call__(self, key: Key, batch: Simulations) -> Simulations: ...
@@ -174,7 +170,7 @@ class AbstractPairing(eqx.Module):
 class AsDrawn(AbstractPairing):
     """Nothing: gold belongs to the rows as they are."""
 
-    makes: ClassVar = ()
+    makes: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, key: Key, batch: Simulations) -> Simulations:
         return batch
@@ -186,7 +182,7 @@ class Repaired(AbstractPairing):
     Joint ratios belong to the old numerators and are dropped. Rows with references of their own stay as they are.
     """
 
-    makes: ClassVar = ()
+    makes: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, key: Key, batch: Simulations) -> Simulations:
         if batch.theta_reference is not None:
@@ -199,7 +195,7 @@ class Repaired(AbstractPairing):
 class JointAndMarginal(AbstractPairing):
     """Every row, then every x with the theta of another row; rows that have labels are `Repaired`."""
 
-    makes: ClassVar = ("label",)
+    makes: ClassVar[tuple[str, ...]] = ("label",)
 
     def __call__(self, key: Key, batch: Simulations) -> Simulations:
         if batch.label is not None:
@@ -260,6 +256,7 @@ class RatioMethod(AbstractMethod):
 
     Fields
     ------
+    called, source: its name and paper.
     parts, pairing, batch_size: see `RatioLoss`.
     reference: what the ratio is relative to.
     theta: numerators `(K, dim)`; draws from the prior if None.
@@ -267,8 +264,8 @@ class RatioMethod(AbstractMethod):
     form: see `RatioEstimator`.
     """
 
-    name: str = eqx.field(static=True)
-    paper: str = eqx.field(static=True)
+    called: str = eqx.field(static=True)
+    source: str = eqx.field(static=True)
     parts: tuple[AbstractPart, ...]
     pairing: AbstractPairing = AsDrawn()
     reference: AbstractReference = MarginalReference()
@@ -276,13 +273,21 @@ class RatioMethod(AbstractMethod):
     network: MLP = MLP()
     form: str | None = eqx.field(static=True, default=None)
     batch_size: int = eqx.field(static=True, default=128)
-    gives: ClassVar = "likelihood"
-    num_simulations: ClassVar = 100_000
-    training: ClassVar = Training(num_steps=10_000)
+    gives: ClassVar[str] = "likelihood"
+    num_simulations: ClassVar[int] = 100_000
+    training: ClassVar[Training] = Training(num_steps=10_000)
 
     def __check_init__(self):
         if "label" in self.pairing.makes and not isinstance(self.reference, MarginalReference):
             raise ValueError(f"{self.name} is against the marginal; for another reference use carl")
+
+    @property
+    def name(self) -> str:
+        return self.called
+
+    @property
+    def paper(self) -> str:
+        return self.source
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -290,7 +295,7 @@ class RatioMethod(AbstractMethod):
 
     @property
     def loss(self) -> RatioLoss:
-        return RatioLoss(self.parts, self.pairing, self.batch_size)
+        return RatioLoss(parts=self.parts, pairing=self.pairing, batch_size=self.batch_size)
 
     def check(self, sims: Any) -> None:
         own = single(self.name, sims).reference

@@ -98,7 +98,9 @@ class ScoreEstimator(AbstractEstimator):
         key = jax.random.key(0) if key is None else key
         ensemble = network.make(key, x_input.num_features, sims.prior.dim)
         scales = ScoreScales(jnp.asarray(theta[0]), rms_score(sims))
-        return ScoreEstimator(ensemble, x_input, scales, sims.simulator, sims.event_shape)
+        return ScoreEstimator(
+            ensemble=ensemble, x_input=x_input, scales=scales, simulator=sims.simulator, event_shape=sims.event_shape
+        )
 
     @property
     def theta_reference(self) -> jax.Array:
@@ -150,15 +152,8 @@ class LocalRatio(AbstractRatio):
 
     estimator: ScoreEstimator
     reference_scores: jax.Array
-
-    @property
-    def simulator(self) -> AbstractSimulator:
-        """What the simulations came from."""
-        return self.estimator.simulator
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.estimator.event_shape
+    simulator: AbstractSimulator = eqx.field(static=True)
+    event_shape: tuple[int, ...] = eqx.field(static=True)
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         step = jnp.asarray(theta) - self.estimator.theta_reference
@@ -177,7 +172,13 @@ def local_ratio(estimator: ScoreEstimator, sims: Simulations) -> LocalRatio:
         raise ValueError(
             "these simulations were not drawn at the estimator's reference theta; give those it learnt from"
         )
-    return LocalRatio(estimator, estimator.scores(sims.x[:MOST_REFERENCE_SCORES, 0]))
+    scores = estimator.scores(sims.x[:MOST_REFERENCE_SCORES, 0])
+    return LocalRatio(
+        estimator=estimator,
+        reference_scores=scores,
+        simulator=estimator.simulator,
+        event_shape=estimator.event_shape,
+    )
 
 
 class ScoreMethod(AbstractMethod):
@@ -188,6 +189,7 @@ class ScoreMethod(AbstractMethod):
 
     Fields
     ------
+    called: its name.
     fill: makes histograms of simulations on the grid, given the score and its theta.
     most_parameters: with more, histograms would be too sparse; None for no end.
     theta_reference: where the score is taken: `(dim,)`, or values by name; the prior's mean if None.
@@ -196,18 +198,22 @@ class ScoreMethod(AbstractMethod):
     batch_size: rows in a step.
     """
 
-    name: str = eqx.field(static=True)
+    called: str = eqx.field(static=True)
     fill: Callable[[Simulations, ScoreEstimator], AbstractRatio] = eqx.field(static=True)
     most_parameters: int | None = eqx.field(static=True)
     theta_reference: Theta | None = None
     theta: Theta | None = None
     network: MLP = MLP()
     batch_size: int = eqx.field(static=True, default=128)
-    paper: ClassVar = "Brehmer et al. 2018, arXiv:1805.00020"
-    gives: ClassVar = "likelihood"
-    needs: ClassVar = ("score",)
-    num_simulations: ClassVar = 100_000
-    training: ClassVar = Training(num_steps=10_000)
+    paper: ClassVar[str] = "Brehmer et al. 2018, arXiv:1805.00020"
+    gives: ClassVar[str] = "likelihood"
+    needs: ClassVar[tuple[str, ...]] = ("score",)
+    num_simulations: ClassVar[int] = 100_000
+    training: ClassVar[Training] = Training(num_steps=10_000)
+
+    @property
+    def name(self) -> str:
+        return self.called
 
     @property
     def loss(self) -> ScoreLoss:

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -20,16 +21,17 @@ SUMMARY_LEVELS = (0.05, 0.5, 0.95)
 
 
 class AbstractPosterior(eqx.Module):
-    """p(theta | x), or an estimate of it, for one data set.
+    """p(theta | x), or an estimate of it, for one data set."""
 
-    Fields
-    ------
-    prior: of the parameters; no draw leaves its support.
-    warnings: reasons not to trust it as it stands.
-    """
+    @property
+    @abc.abstractmethod
+    def prior(self) -> Prior:
+        """Of the parameters; no draw leaves its support."""
 
-    prior: eqx.AbstractVar[Prior]
-    warnings: eqx.AbstractVar[tuple[str, ...]]
+    @property
+    @abc.abstractmethod
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons not to trust it as it stands."""
 
     @abc.abstractmethod
     def sample(self, key: Key, num_samples: int) -> jax.Array:
@@ -54,7 +56,7 @@ class AbstractPosterior(eqx.Module):
         """Standard deviations `(dim,)` of the parameters."""
         return _moments(self.points)[1]
 
-    def quantile(self, level: float | Array) -> jax.Array:
+    def quantile(self, level: float | Sequence[float] | Array) -> jax.Array:
         """Marginal quantiles `(*level.shape, dim)` at levels in [0, 1]."""
         return _quantiles(self.points, np.asarray(level, np.float32))
 
@@ -83,12 +85,16 @@ class MixturePosterior(AbstractPosterior):
     ------
     space: the space of u.
     psi: `(K, p)`, one row (mean, log scale, shear) per component.
-    warnings: reasons not to trust it as it stands.
+    doubts: reasons not to trust it as it stands.
     """
 
     space: Space
     psi: jax.Array
-    warnings: tuple[str, ...] = eqx.field(static=True, default=())
+    doubts: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.doubts
 
     @property
     def prior(self) -> Prior:

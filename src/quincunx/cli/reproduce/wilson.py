@@ -60,7 +60,8 @@ class Judge:
 
 def methods(batch_size: int) -> dict[str, AbstractMethod]:
     """Every method, against the Standard Model."""
-    at, batch = PointReference(STANDARD_MODEL), {"batch_size": batch_size}
+    at = PointReference(STANDARD_MODEL)
+    batch: Any = {"batch_size": batch_size}
     return {
         "histogram": Histogram(reference=at),
         **{make().name: make(reference=at, **batch) for make in (CARL, ROLR, CASCAL, ALICE, RASCAL, ALICES)},

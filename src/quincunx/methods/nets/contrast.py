@@ -73,9 +73,7 @@ class RatioEstimator(AbstractRatio):
         network: what the networks are like.
         form: see the fields; by default "anchored" for a point reference, "antisymmetric" for pairs, else "plain".
         """
-        reference = sims.reference or MarginalReference(2)
-        if not isinstance(reference, AbstractReference):
-            raise TypeError(f"reference: expected one made by `mine`, got {type(reference).__name__}")
+        reference = _reference(sims)
         form = _form(reference, form)
         theta_input = ThetaInput.of(sims.prior, np.concatenate([np.asarray(sims.theta), np.asarray(sims.drawn_from)]))
         x_input = Warp.of(np.asarray(sims.x).reshape(len(sims), -1)[:100_000])
@@ -85,7 +83,10 @@ class RatioEstimator(AbstractRatio):
         ensemble = network.make(jax.random.key(0) if key is None else key, num_in, num_out)
         anchor = reference.theta if isinstance(reference, PointReference) else np.mean(np.asarray(sims.theta), axis=0)
         scales = Scales(rms_score(sims), jnp.asarray(anchor))
-        return RatioEstimator(ensemble, theta_input, x_input, scales, reference, sims.simulator, sims.event_shape, form)
+        return RatioEstimator(
+            ensemble=ensemble, theta_input=theta_input, x_input=x_input, scales=scales, reference=reference,
+            simulator=sims.simulator, event_shape=sims.event_shape, form=form,
+        )  # fmt: skip
 
     def log_ratio(self, theta: Array, x: Array) -> jax.Array:
         return jnp.mean(self.members(theta, x), axis=0)
@@ -123,6 +124,18 @@ class RatioEstimator(AbstractRatio):
         return there - self.ensemble(jnp.concatenate([other, own, features], axis=-1))[..., 0]
 
 
+def _reference(sims: Simulations) -> AbstractReference:
+    """What the ratio is relative to. A pool of a theta for every row stands for the prior, and is not kept.
+
+    With it, every number of rows would be a type of network of its own, and be compiled anew.
+    """
+    reference = sims.reference or MarginalReference()
+    if not isinstance(reference, AbstractReference):
+        raise TypeError(f"reference: expected one made by `mine`, got {type(reference).__name__}")
+    pool = reference.pool if isinstance(reference, MarginalReference) else None
+    return reference if pool is None or len(pool) < len(sims) else MarginalReference()
+
+
 def _form(reference: AbstractReference, form: str | None) -> str:
     kind = type(reference)
     allowed = {PointReference: ("anchored", "plain"), PairReference: ("antisymmetric", "plain")}.get(kind, ("plain",))
@@ -143,7 +156,7 @@ def mean_ratio(estimator: RatioEstimator, sims: Simulations) -> tuple[float, flo
 
 
 @eqx.filter_jit
-def _mean_log_ratio(estimator: RatioEstimator, theta: Array, other: Array, x: Array) -> jax.Array:
+def _mean_log_ratio(estimator: RatioEstimator, theta: jax.Array, other: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.mean(estimator.contrast(theta, other, x), axis=0)
 
 

@@ -115,7 +115,7 @@ class SetEncoder(eqx.Module):
     @property
     def num_features(self) -> int:
         """f, the length of `Summary.features`."""
-        return self.output.out_features + len(self.regression.centre) + 2 * self.regression.mean_weights.shape[1]
+        return len(self.output.weight) + len(self.regression.centre) + 2 * self.regression.mean_weights.shape[1]
 
     def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> Summary:
         """The summary of the observations in x `(m, *event)` whose `weight` (m,) is 1; 0 leaves one out."""

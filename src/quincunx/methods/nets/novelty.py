@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...core.batches import bucket, filled
+from ...core.batches import bucket, filled, put
 from ...core.loss import AbstractFrozen
 from ...core.simulations import Simulations
+from ...core.solution import Array
 from .encoder import Warp
 
 NUM_SETS = 448
@@ -34,8 +35,10 @@ class Novelty(AbstractFrozen):
 
     @staticmethod
     def of(sims: Simulations, warp: Warp) -> "Novelty":
-        theta, x = (jnp.asarray(np.asarray(each)[:NUM_SETS]) for each in (sims.theta, sims.x))
-        return Novelty(theta, x, warp)
+        most = min(len(sims), NUM_SETS)
+        # A size that others share: with few sets, every number of them would be compiled anew.
+        count = next(size for size in range(most, 0, -1) if bucket(size, 8) == size)
+        return Novelty(*(put(np.asarray(each)[:count]) for each in (sims.theta, sims.x)), warp)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -54,7 +57,7 @@ class Novelty(AbstractFrozen):
         )
 
     @eqx.filter_jit
-    def score(self, x: jax.Array, weight: jax.Array) -> jax.Array:
+    def score(self, x: Array, weight: Array) -> jax.Array:
         """The score `()` of the observations in x `(m, *event)` whose weight `(m,)` is 1, not 0."""
         counted = (jnp.arange(self.x.shape[1]) < jnp.sum(weight)).astype(jnp.float32)
         bank = jax.vmap(lambda each: self._describe(each, counted))(self.x)
@@ -66,7 +69,7 @@ class Novelty(AbstractFrozen):
         typical = jnp.quantile(jnp.min(own, axis=1), 0.99)
         return jnp.min(jnp.linalg.norm(bank - self._describe(x, weight) / spread, axis=-1)) / typical
 
-    def _describe(self, x: jax.Array, weight: jax.Array) -> jax.Array:
-        features, share = self.warp(x.reshape(len(x), -1)), weight / jnp.sum(weight)
+    def _describe(self, x: Array, weight: Array) -> jax.Array:
+        features, share = self.warp(jnp.asarray(x).reshape(len(x), -1)), weight / jnp.sum(weight)
         mean = share @ features
         return jnp.concatenate([mean, jnp.sqrt(share @ jnp.square(features - mean))])
