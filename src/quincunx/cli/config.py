@@ -69,7 +69,7 @@ def training_of(merged: Mapping[str, Any], method: AbstractMethod) -> Training:
     hints = options_of(Training)
     _check_names(table, hints, "training.")
     changes = {name: convert(hints[name], value, f"training.{name}") for name, value in table.items()}
-    return dataclasses.replace(method.training, **changes)
+    return dataclasses.replace(method.card.training, **changes)
 
 
 def seed_of(merged: Mapping[str, Any]) -> int:

@@ -53,10 +53,10 @@ def about(name: str, make: Callable[..., Any]) -> dict[str, Any]:
         "name": name,
         "about": (make.__doc__ or "").strip().splitlines()[0],
         "needs": list(method.needs),
-        "gives": method.gives,
-        "simulations": method.num_simulations,
+        "gives": method.card.gives,
+        "simulations": method.card.num_simulations,
         "options": {option: repr(given.get(option, getattr(method, option, None))) for option in options_of(make)},
-        "paper": method.paper,
+        "paper": method.card.paper,
     }
 
 

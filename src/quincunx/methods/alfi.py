@@ -44,7 +44,7 @@ from ..core.solution import Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import simulate
 from .machine import AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen
-from .method import AbstractMethod, Budget, Job, with_notes
+from .method import AbstractMethod, Budget, Card, Job, with_notes
 
 # -- the parts of the loss -------------------------------------------------------------------------
 
@@ -208,6 +208,11 @@ def _problems_of(net: RecurrentMachine, key: Key, sims: Simulations, fewest: int
 # -- the method ------------------------------------------------------------------------------------
 
 
+CARD = Card(
+    "alfi", "Pesah, Wehenkel and Louppe 2018, arXiv:1811.12932", "posterior", 1_000_000, Training(num_steps=1500)
+)
+
+
 class ALFI(AbstractMethod):
     """The recurrent machine, meta-trained on a bank of simulations (or with the simulator inside the loop).
 
@@ -217,6 +222,7 @@ class ALFI(AbstractMethod):
     num_observations: in most simulated sets; 100 if None, or what suits the data set at hand.
     max_observations: in the largest; 3,000 if None, or what suits the data set at hand.
     partial_loss, weighting, live, batch_size, num_problems, max_draws: see `MetaLoss`.
+    card: its name and paper.
     """
 
     network: Machine = Machine()
@@ -228,12 +234,8 @@ class ALFI(AbstractMethod):
     batch_size: int = eqx.field(static=True, default=512)
     num_problems: int = eqx.field(static=True, default=64)
     max_draws: int = eqx.field(static=True, default=8192)
-    name: ClassVar[str] = "alfi"
-    paper: ClassVar[str] = "Pesah, Wehenkel and Louppe 2018, arXiv:1811.12932"
-    gives: ClassVar[str] = "posterior"
+    card: Card = eqx.field(static=True, default=CARD)
     needs: ClassVar[tuple[str, ...]] = ()
-    num_simulations: ClassVar[int] = 1_000_000
-    training: ClassVar[Training] = Training(num_steps=1500)
 
     def __check_init__(self):
         for name, count in [("num_observations", self.num_observations), ("max_observations", self.max_observations)]:

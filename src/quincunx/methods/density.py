@@ -9,7 +9,7 @@ Whole numbers have no density. When every x of the simulations is a whole number
 added in training, and the log-probability of a number is the log of the mean density over its unit cell.
 """
 
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import equinox as eqx
 import jax
@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..answers.estimates import AbstractRatio
-from ..core.fit import Training
 from ..core.loss import AbstractFrozen, AbstractLoss, Batch
 from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
@@ -25,7 +24,7 @@ from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key, Solution
 from ..gold.mine import mine
 from ..sample.simulate import simulate
-from .method import AbstractMethod, Budget, Job, Theta, column, points, require_origin, single
+from .method import AbstractMethod, Budget, Card, Job, Theta, column, points, require_origin, single
 from .nets.contrast import rms_score
 from .nets.flows import ConditionalFlow, Flow
 from .nets.inputs import ThetaInput
@@ -155,30 +154,18 @@ class DensityMethod(AbstractMethod):
 
     Fields
     ------
-    called, source: its name and paper.
+    card: its name and paper.
     alpha: see `DensityLoss`.
     theta: where to simulate `(K, dim)`, in turn; draws from the prior if None.
     network: what the flow is like.
     batch_size: rows in a step.
     """
 
-    called: str = eqx.field(static=True)
-    source: str = eqx.field(static=True)
+    card: Card = eqx.field(static=True)
     alpha: float | None = eqx.field(static=True)
     theta: Theta | None = None
     network: Flow = Flow()
     batch_size: int = eqx.field(static=True, default=128)
-    gives: ClassVar[str] = "likelihood"
-    num_simulations: ClassVar[int] = 100_000
-    training: ClassVar[Training] = Training(num_steps=10_000)
-
-    @property
-    def name(self) -> str:
-        return self.called
-
-    @property
-    def paper(self) -> str:
-        return self.source
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -217,9 +204,9 @@ class DensityOptions(TypedDict, total=False):
 
 def NLE(**options: Unpack[DensityOptions]) -> DensityMethod:
     """Neural likelihood estimation: maximum likelihood of a conditional flow. Needs no gold."""
-    return DensityMethod("nle", "Papamakarios et al. 2019, arXiv:1805.07226", None, **options)
+    return DensityMethod(Card("nle", "Papamakarios et al. 2019, arXiv:1805.07226"), None, **options)
 
 
 def SCANDAL(*, alpha: float = 1.0, **options: Unpack[DensityOptions]) -> DensityMethod:
     """NLE with the score part. Needs the joint score."""
-    return DensityMethod("scandal", "Brehmer et al. 2018, arXiv:1805.12244", alpha, **options)
+    return DensityMethod(Card("scandal", "Brehmer et al. 2018, arXiv:1805.12244"), alpha, **options)

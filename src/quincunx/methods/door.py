@@ -85,7 +85,7 @@ def train(
     InferenceError: training diverged.
     """
     method, reporter = named(method), progress or NoProgress()
-    budget = Budget(_count("num_simulations", num_simulations) or method.num_simulations, num_observations)
+    budget = Budget(_count("num_simulations", num_simulations) or method.card.num_simulations, num_observations)
     gather_key, build_key, fit_key, finish_key = jax.random.split(jax.random.fold_in(key, TRAIN_STREAM), 4)
     if sims is None:
         if simulator is None:
@@ -99,7 +99,7 @@ def train(
     if loss is None:
         solution: Solution[Any] = Solution(None, Status.SUCCESS, {}, {})
     else:
-        chosen = training or method.training
+        chosen = training or method.card.training
         solution = fit(
             fit_key, net, loss, sims, training=chosen, checkpoint=checkpoint, resume=resume, progress=reporter,
             throw=throw,

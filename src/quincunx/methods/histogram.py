@@ -19,7 +19,6 @@ from scipy import special
 
 from ..answers.estimates import AbstractRatio
 from ..core.batches import over_rows
-from ..core.fit import Training
 from ..core.loss import AbstractFrozen, Batch
 from ..core.prior import Prior
 from ..core.progress import AbstractProgress
@@ -31,7 +30,7 @@ from ..sample.simulate import simulate
 from .binning.bins import Bins, filled
 from .binning.grid import ThetaGrid, theta_grid
 from .binning.smoothing import Rows, Setting, choose, log_probabilities
-from .method import AbstractMethod, Budget, Job, Theta, points, require_origin, single
+from .method import AbstractMethod, Budget, Card, Job, Theta, points, require_origin, single
 
 Summary = Callable[[jax.Array], jax.Array]  # one observation (*event) -> (k,)
 
@@ -194,6 +193,7 @@ class Histogram(AbstractMethod):
 
     Fields
     ------
+    card: its name and paper.
     summary: one observation `(*event)` -> `(k,)` with k at most 2, in JAX; its first one or two numbers if None.
     num_bins: in all; chosen from the simulations if None.
     reference: see `HistogramRatio.for_simulations`.
@@ -204,13 +204,9 @@ class Histogram(AbstractMethod):
     num_bins: int | None = eqx.field(static=True, default=None)
     reference: AbstractReference | None = None
     theta: Theta | None = None
-    name: ClassVar[str] = "histogram"
-    paper: ClassVar[str] = "Brehmer et al. 2018, arXiv:1805.00020"
-    gives: ClassVar[str] = "likelihood"
+    card: Card = eqx.field(static=True, default=Card("histogram", "Brehmer et al. 2018, arXiv:1805.00020"))
     needs: ClassVar[tuple[str, ...]] = ()
     loss: ClassVar[None] = None
-    num_simulations: ClassVar[int] = 100_000
-    training: ClassVar[Training] = Training()
 
     def check(self, sims: Batch) -> None:
         require_origin(self.name, single(self.name, sims))

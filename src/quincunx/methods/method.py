@@ -56,23 +56,38 @@ class Job(NamedTuple):
     progress: AbstractProgress
 
 
+class Card(NamedTuple):
+    """What is known of a method before it is used.
+
+    Fields
+    ------
+    name: as in the catalogue, files and messages.
+    paper: where it comes from.
+    gives: "posterior" or "likelihood": the answer that its estimators give.
+    num_simulations: the budget that it has by default, in observations.
+    training: how it is trained by default.
+    """
+
+    name: str
+    paper: str
+    gives: str = "likelihood"
+    num_simulations: int = 100_000
+    training: Training = Training(num_steps=10_000)
+
+
 class AbstractMethod(eqx.Module):
-    """A way to learn about the parameters of a simulator."""
+    """A way to learn about the parameters of a simulator.
+
+    Fields
+    ------
+    card: what is known of it before it is used.
+    """
+
+    card: eqx.AbstractVar[Card]
 
     @property
-    @abc.abstractmethod
     def name(self) -> str:
-        """As in the catalogue, files and messages."""
-
-    @property
-    @abc.abstractmethod
-    def paper(self) -> str:
-        """Where it comes from."""
-
-    @property
-    @abc.abstractmethod
-    def gives(self) -> str:
-        """ "posterior" or "likelihood": the answer that its estimators give."""
+        return self.card.name
 
     @property
     @abc.abstractmethod
@@ -83,16 +98,6 @@ class AbstractMethod(eqx.Module):
     @abc.abstractmethod
     def loss(self) -> AbstractLoss | None:
         """What to minimise; None for a method that has nothing to fit."""
-
-    @property
-    @abc.abstractmethod
-    def num_simulations(self) -> int:
-        """The budget that it has by default, in observations."""
-
-    @property
-    @abc.abstractmethod
-    def training(self) -> Training:
-        """How it is trained by default."""
 
     @abc.abstractmethod
     def check(self, sims: Batch) -> None:

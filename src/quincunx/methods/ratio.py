@@ -34,14 +34,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.fit import Training
 from ..core.loss import AbstractLoss
 from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
 from ..core.solution import Key, Solution
 from ..gold.reference import AbstractReference, MarginalReference
-from .method import AbstractMethod, Budget, Job, Theta, column, labelled, single, with_notes  # fmt: skip
+from .method import AbstractMethod, Budget, Card, Job, Theta, column, labelled, single, with_notes  # fmt: skip
 from .nets.contrast import RatioEstimator, mean_ratio
 from .nets.mlp import MLP
 
@@ -256,7 +255,7 @@ class RatioMethod(AbstractMethod):
 
     Fields
     ------
-    called, source: its name and paper.
+    card: its name and paper.
     parts, pairing, batch_size: see `RatioLoss`.
     reference: what the ratio is relative to.
     theta: numerators `(K, dim)`; draws from the prior if None.
@@ -264,8 +263,7 @@ class RatioMethod(AbstractMethod):
     form: see `RatioEstimator`.
     """
 
-    called: str = eqx.field(static=True)
-    source: str = eqx.field(static=True)
+    card: Card = eqx.field(static=True)
     parts: tuple[AbstractPart, ...]
     pairing: AbstractPairing = AsDrawn()
     reference: AbstractReference = MarginalReference()
@@ -273,21 +271,10 @@ class RatioMethod(AbstractMethod):
     network: MLP = MLP()
     form: str | None = eqx.field(static=True, default=None)
     batch_size: int = eqx.field(static=True, default=128)
-    gives: ClassVar[str] = "likelihood"
-    num_simulations: ClassVar[int] = 100_000
-    training: ClassVar[Training] = Training(num_steps=10_000)
 
     def __check_init__(self):
         if "label" in self.pairing.makes and not isinstance(self.reference, MarginalReference):
             raise ValueError(f"{self.name} is against the marginal; for another reference use carl")
-
-    @property
-    def name(self) -> str:
-        return self.called
-
-    @property
-    def paper(self) -> str:
-        return self.source
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -340,19 +327,20 @@ class RatioOptions(TypedDict, total=False):
 
 def CARL(**options: Unpack[RatioOptions]) -> RatioMethod:
     """Cross entropy of the label. Needs no gold."""
-    return RatioMethod("carl", "Cranmer et al. 2015, arXiv:1506.02169", (CrossEntropy(),), Repaired(), **options)
+    return RatioMethod(Card("carl", "Cranmer et al. 2015, arXiv:1506.02169"), (CrossEntropy(),), Repaired(), **options)
 
 
 def NRE(**options: Unpack[RatioOptions]) -> RatioMethod:
     """The likelihood-to-evidence ratio (AALR): cross entropy against the marginal. Needs no gold."""
-    return RatioMethod("nre", "Hermans et al. 2020, arXiv:1903.04057", (CrossEntropy(),), JointAndMarginal(), **options)
+    return RatioMethod(
+        Card("nre", "Hermans et al. 2020, arXiv:1903.04057"), (CrossEntropy(),), JointAndMarginal(), **options
+    )
 
 
 def BalancedNRE(*, strength: float = 100.0, **options: Unpack[RatioOptions]) -> RatioMethod:
     """NRE that errs on the side of caution, by the part `Balance`. Needs no gold."""
     return RatioMethod(
-        "bnre",
-        "Delaunoy et al. 2022, arXiv:2208.13624",
+        Card("bnre", "Delaunoy et al. 2022, arXiv:2208.13624"),
         (CrossEntropy(), Balance(strength)),
         JointAndMarginal(),
         **options,
@@ -361,24 +349,24 @@ def BalancedNRE(*, strength: float = 100.0, **options: Unpack[RatioOptions]) -> 
 
 def ROLR(**options: Unpack[RatioOptions]) -> RatioMethod:
     """Squared error of the ratio. Needs the joint ratio."""
-    return RatioMethod("rolr", GOLD, (RatioSquaredError(),), **options)
+    return RatioMethod(Card("rolr", GOLD), (RatioSquaredError(),), **options)
 
 
 def CASCAL(*, alpha: float = 1.0, **options: Unpack[RatioOptions]) -> RatioMethod:
     """CARL with the score part. Needs the joint score."""
-    return RatioMethod("cascal", GOLD, (CrossEntropy(), ScoreSquaredError(alpha)), Repaired(), **options)
+    return RatioMethod(Card("cascal", GOLD), (CrossEntropy(), ScoreSquaredError(alpha)), Repaired(), **options)
 
 
 def RASCAL(*, alpha: float = 1.0, **options: Unpack[RatioOptions]) -> RatioMethod:
     """ROLR with the score part. Needs the joint ratio and score."""
-    return RatioMethod("rascal", GOLD, (RatioSquaredError(), ScoreSquaredError(alpha)), **options)
+    return RatioMethod(Card("rascal", GOLD), (RatioSquaredError(), ScoreSquaredError(alpha)), **options)
 
 
 def ALICE(**options: Unpack[RatioOptions]) -> RatioMethod:
     """Augmented cross entropy. Needs the joint ratio."""
-    return RatioMethod("alice", STOYE, (AugmentedCrossEntropy(),), **options)
+    return RatioMethod(Card("alice", STOYE), (AugmentedCrossEntropy(),), **options)
 
 
 def ALICES(*, alpha: float = 1.0, **options: Unpack[RatioOptions]) -> RatioMethod:
     """ALICE with the score part. Needs the joint ratio and score."""
-    return RatioMethod("alices", STOYE, (AugmentedCrossEntropy(), ScoreSquaredError(alpha)), **options)
+    return RatioMethod(Card("alices", STOYE), (AugmentedCrossEntropy(), ScoreSquaredError(alpha)), **options)

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..answers.estimates import AbstractEstimator, AbstractRatio
-from ..core.fit import Training
 from ..core.loss import AbstractFrozen, AbstractLoss, Batch
 from ..core.prior import Prior
 from ..core.progress import AbstractProgress
@@ -32,6 +31,7 @@ from .histogram import HistogramRatio, ProjectedHistogramRatio, grid_of, on_grid
 from .method import (
     AbstractMethod,
     Budget,
+    Card,
     Job,
     Theta,
     column,
@@ -45,6 +45,7 @@ from .nets.encoder import Warp
 from .nets.mlp import MLP, Ensemble
 
 MOST_REFERENCE_SCORES = 20_000
+PAPER = "Brehmer et al. 2018, arXiv:1805.00020"
 
 
 class ScoreScales(AbstractFrozen):
@@ -189,7 +190,7 @@ class ScoreMethod(AbstractMethod):
 
     Fields
     ------
-    called: its name.
+    card: its name and paper.
     fill: makes histograms of simulations on the grid, given the score and its theta.
     most_parameters: with more, histograms would be too sparse; None for no end.
     theta_reference: where the score is taken: `(dim,)`, or values by name; the prior's mean if None.
@@ -198,22 +199,14 @@ class ScoreMethod(AbstractMethod):
     batch_size: rows in a step.
     """
 
-    called: str = eqx.field(static=True)
+    card: Card = eqx.field(static=True)
     fill: Callable[[Simulations, ScoreEstimator], AbstractRatio] = eqx.field(static=True)
     most_parameters: int | None = eqx.field(static=True)
     theta_reference: Theta | None = None
     theta: Theta | None = None
     network: MLP = MLP()
     batch_size: int = eqx.field(static=True, default=128)
-    paper: ClassVar[str] = "Brehmer et al. 2018, arXiv:1805.00020"
-    gives: ClassVar[str] = "likelihood"
     needs: ClassVar[tuple[str, ...]] = ("score",)
-    num_simulations: ClassVar[int] = 100_000
-    training: ClassVar[Training] = Training(num_steps=10_000)
-
-    @property
-    def name(self) -> str:
-        return self.called
 
     @property
     def loss(self) -> ScoreLoss:
@@ -261,12 +254,12 @@ class ScoreOptions(TypedDict, total=False):
 
 def SALLY(**options: Unpack[ScoreOptions]) -> ScoreMethod:
     """Histograms of the score, in one or two dimensions. Needs the joint score."""
-    return ScoreMethod("sally", _whole, 2, **options)
+    return ScoreMethod(Card("sally", PAPER), _whole, 2, **options)
 
 
 def SALLINO(**options: Unpack[ScoreOptions]) -> ScoreMethod:
     """Histograms of the score's component along theta - theta_ref, in one dimension. Needs the joint score."""
-    return ScoreMethod("sallino", _projected, None, **options)
+    return ScoreMethod(Card("sallino", PAPER), _projected, None, **options)
 
 
 def _whole(sims: Simulations, score: ScoreEstimator) -> HistogramRatio:

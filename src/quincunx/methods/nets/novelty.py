@@ -47,7 +47,7 @@ class Novelty(AbstractFrozen):
     def warnings(self, x: jax.Array) -> tuple[str, ...]:
         """A warning when x `(m, *event)` is far from all simulated sets."""
         size = bucket(len(x))
-        score = float(self.score(filled(x, size), (np.arange(size) < len(x)).astype(np.float32)))
+        score = float(_score(self, filled(x, size), (np.arange(size) < len(x)).astype(np.float32)))
         if score <= THRESHOLD:
             return ()
         return (
@@ -56,20 +56,20 @@ class Novelty(AbstractFrozen):
             "the model may be wrong, or the data in other units",
         )
 
-    @eqx.filter_jit
-    def score(self, x: Array, weight: Array) -> jax.Array:
-        """The score `()` of the observations in x `(m, *event)` whose weight `(m,)` is 1, not 0."""
-        counted = (jnp.arange(self.x.shape[1]) < jnp.sum(weight)).astype(jnp.float32)
-        bank = jax.vmap(lambda each: self._describe(each, counted))(self.x)
-        spread = jnp.std(bank, axis=0) + 1e-6
-        bank = bank / spread
-        own = jnp.linalg.norm(bank[:, None] - bank[None], axis=-1) + jnp.where(
-            jnp.eye(len(bank), dtype=bool), jnp.inf, 0
-        )
-        typical = jnp.quantile(jnp.min(own, axis=1), 0.99)
-        return jnp.min(jnp.linalg.norm(bank - self._describe(x, weight) / spread, axis=-1)) / typical
-
-    def _describe(self, x: Array, weight: Array) -> jax.Array:
+    def describe(self, x: Array, weight: Array) -> jax.Array:
+        """Mean and standard deviation of the warped components, over the observations whose weight is 1."""
         features, share = self.warp(jnp.asarray(x).reshape(len(x), -1)), weight / jnp.sum(weight)
         mean = share @ features
         return jnp.concatenate([mean, jnp.sqrt(share @ jnp.square(features - mean))])
+
+
+@eqx.filter_jit
+def _score(novelty: Novelty, x: Array, weight: Array) -> jax.Array:
+    """The score `()` of the observations in x `(m, *event)` whose weight `(m,)` is 1, not 0."""
+    counted = (jnp.arange(novelty.x.shape[1]) < jnp.sum(weight)).astype(jnp.float32)
+    bank = jax.vmap(lambda each: novelty.describe(each, counted))(novelty.x)
+    spread = jnp.std(bank, axis=0) + 1e-6
+    bank = bank / spread
+    own = jnp.linalg.norm(bank[:, None] - bank[None], axis=-1) + jnp.where(jnp.eye(len(bank), dtype=bool), jnp.inf, 0)
+    typical = jnp.quantile(jnp.min(own, axis=1), 0.99)
+    return jnp.min(jnp.linalg.norm(bank - novelty.describe(x, weight) / spread, axis=-1)) / typical
