@@ -1,5 +1,6 @@
 """The door: `train` and `infer`, by any method."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..core.fit import Training, fit
 from ..core.loss import Batch
 from ..core.names import nearest
 from ..core.progress import AbstractProgress, NoProgress, RichProgress
-from ..core.simulations import as_observations
+from ..core.simulations import Simulations, as_observations
 from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key, Solution, Status
 from ..gold.mined import AbstractMinedSimulator
@@ -104,10 +105,12 @@ def train(
             fit_key, net, loss, sims, training=chosen, checkpoint=checkpoint, resume=resume, progress=reporter,
             throw=throw,
         )  # fmt: skip
-    parts = sims if isinstance(sims, tuple) else (sims,)
-    calls = {"num_simulator_calls": sum(part.num_simulator_calls for part in parts)}
-    noted = with_notes(solution, calls, failure_warnings(sims))
-    return method.finish(finish_key, noted, Job(simulator, sims, budget, reporter))
+    parts = (sims,) if isinstance(sims, Simulations) else sims
+    calls = sum(part.num_simulator_calls for part in parts)
+    solution = dataclasses.replace(solution, statistics={**solution.statistics, "num_simulator_calls": calls})
+    if any(part.failures for part in parts):
+        solution = with_notes(solution, {}, failure_warnings(sims))
+    return method.finish(finish_key, solution, Job(simulator, sims, budget, reporter))
 
 
 def possible(sims: Batch) -> list[str]:
@@ -183,7 +186,7 @@ def infer(
             train_key, simulator, chosen, num_simulations=num_simulations, num_observations=len(x), training=training,
             checkpoint=checkpoint, resume=resume, progress=reporter,
         )  # fmt: skip
-        trained, name = estimator, chosen.name
+        trained, name = estimator, chosen.card.name
     else:
         trained, name = (estimator if isinstance(estimator, Solution) else None), None
         for option, value in [("method", method), ("num_simulations", num_simulations), ("training", training)]:

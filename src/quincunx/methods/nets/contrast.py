@@ -150,7 +150,7 @@ def mean_ratio(estimator: RatioEstimator, sims: Simulations) -> tuple[float, flo
     """The mean of the estimated ratio over rows drawn from the reference, and its standard error. A true one has 1."""
     rows = np.flatnonzero(np.asarray(sims.label) == 0)[:20_000]
     other = sims.theta if sims.theta_reference is None else sims.theta_reference
-    theta, other, x = (np.asarray(each)[rows] for each in (sims.theta, other, sims.x[:, 0]))
+    theta, other, x = (np.asarray(each)[rows] for each in (sims.theta, other, np.asarray(sims.x)[:, 0]))
     values = np.exp(over_rows(lambda *given: _mean_log_ratio(estimator, *given), theta, other, x).astype(np.float64))
     return float(np.mean(values)), float(np.std(values) / np.sqrt(max(len(values), 1)))
 
