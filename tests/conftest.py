@@ -1,7 +1,9 @@
 """Settings that must be made before JAX and Matplotlib are imported. What is set outside wins.
 
-Compiled functions are kept in `.jax_cache`, which nearly halves the time of the second run; delete the folder at will.
-In memory they are dropped after every file: each holds some pieces of mapped memory, and the thousands of a whole run
+Four fifths of the time of the tests would go to XLA's optimiser, for programs that run a few times: it is switched off.
+Threads of OpenBLAS only stand in one another's way, for the small systems of equations that there are.
+Compiled functions are kept in `.jax_cache`, which all workers of pytest-xdist share; delete the folder at will. In
+memory they are dropped after every file: each holds some pieces of mapped memory, and the thousands of a whole run
 would come to the most that Linux gives one process. Types are checked at run time (beartype) in the inner modules only:
 at the edges, the tests pass wrong types on purpose, and the package refuses them with messages of its own.
 """
@@ -14,14 +16,16 @@ import pytest
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 TYPE_CHECKED = ["answers.bayes", "methods"]
 
-install_import_hook([f"quincunx.{module}" for module in TYPE_CHECKED], "beartype.beartype")
+install_import_hook([f"quincunx.{module}" for module in TYPE_CHECKED], "numeric_tower.checked")
 
 
 @pytest.fixture(scope="module", autouse=True)
