@@ -9,20 +9,30 @@ from scipy import stats
 from quincunx.answers.estimates import ExactRatio
 from quincunx.answers.frequentist.amortised import amortised_critical_values, quantile_regression
 from quincunx.answers.frequentist.coverage import coverage_map
-from quincunx.answers.frequentist.expected import expected_limits
-from quincunx.answers.frequentist.likelihood import likelihood_ratio
-from quincunx.answers.frequentist.neyman import NeymanConstruction, critical_values
+from quincunx.answers.frequentist.experiment import Experiment, asimov
+from quincunx.answers.frequentist.hypothesis import TIE, test_statistic, wilks_critical
+from quincunx.answers.frequentist.likelihood import likelihood
+from quincunx.answers.frequentist.limits import expected_limits
+from quincunx.answers.frequentist.neyman import NeymanConstruction, critical_values, neyman_region
 from quincunx.answers.frequentist.region import confidence_region
-from quincunx.answers.frequentist.statistic import TIE, statistics_at, wilks_critical
 from quincunx.problems import gaussian
 
 KEY = jax.random.key(2_002_10399)
 MEAN, POSITIVE = ExactRatio(models.mean), ExactRatio(models.positive)
+TEN = Experiment(models.mean, num_observations=10)
 FEW = np.array([[0.5], [1.93], [20.0]])  # expected events; the first two are where Wilks' theorem is worst
 
 
 def rate(theta):
     return theta["signal"]
+
+
+COUNTED = Experiment(models.counting, rate=rate)
+
+
+def counts(n, **options):
+    """The likelihood of n events that say nothing but their number."""
+    return likelihood(models.Flat(), np.full(n, 0.5), rate=rate, **options)
 
 
 def exact_q(counts, s):
@@ -37,9 +47,7 @@ def exact_coverage(s, critical):
 
 @pytest.fixture(scope="module")
 def counted() -> NeymanConstruction:
-    return critical_values(
-        KEY, models.Flat(), models.counting, FEW, num_toys=2000, rate=rate, level=0.68, parameters="signal"
-    )
+    return critical_values(KEY, models.Flat(), COUNTED, FEW, num_toys=2000, level=0.68, parameters="signal")
 
 
 # -- the construction --------------------------------------------------------------------------------
@@ -64,8 +72,7 @@ def test_neyman_covers_where_wilks_does_not(counted):
 
 def test_a_discrete_p_value_counts_ties(counted):
     for n in (0, 1, 2):
-        likelihood = likelihood_ratio(models.Flat(), np.full(n, 0.5), rate=rate)
-        q = statistics_at(likelihood, FEW)
+        q = np.array([test_statistic(counts(n), each).q for each in FEW])
         np.testing.assert_allclose(q, exact_q(n, FEW[:, 0]), atol=TIE / 2)
         p = counted.p_value(q)
         for k, theta in enumerate(FEW[:, 0]):
@@ -91,15 +98,8 @@ def test_between_thetas_the_larger_critical_value_holds(counted):
 
 def test_toys_with_a_profiled_background_stay_near_chi_square():
     # 12 signal events on 30: Wilks holds within a few per cent there. 4 standard errors of 1,000 toys: 1 in 16,000.
-    made = critical_values(
-        KEY,
-        ExactRatio(models.bump),
-        models.bump,
-        np.array([[14.0, 30.0]]),
-        num_toys=1000,
-        rate=models.bump.rate,
-        parameters="signal",
-    )
+    theta, bump = np.array([[14.0, 30.0]]), Experiment(models.bump)  # with a rate of its own
+    made = critical_values(KEY, ExactRatio(models.bump), bump, theta, num_toys=1000, parameters="signal")
     share = np.mean(made.toys <= wilks_critical(0.95))
     assert abs(share - 0.95) < 0.015 + 4 * np.sqrt(0.95 * 0.05 / 1000)
     assert made.num_failed == 0 and made.to_dict()["parameters"] == ["signal"]
@@ -109,31 +109,27 @@ def test_toys_with_a_profiled_background_stay_near_chi_square():
 
 
 def test_the_coverage_map_flags_wilks_and_clears_neyman(counted):
-    wilks = coverage_map(KEY, models.Flat(), models.counting, FEW, num_toys=2000, rate=rate)
+    wilks = coverage_map(KEY, models.Flat(), COUNTED, FEW, num_toys=2000)
     exact = [[exact_coverage(s, wilks_critical(level)) for level in wilks.levels] for s in FEW[:, 0]]
     # Six shares within 4 standard errors: 1 in 2,500.
     assert (np.abs(wilks.covered - exact) < 4 * np.sqrt(np.array(exact) * (1 - np.array(exact)) / 2000)).all()
     assert wilks.under_covers[0, 0] and wilks.under_covers[1, 1]
-    neyman = coverage_map(
-        KEY, models.Flat(), models.counting, FEW, num_toys=2000, rate=rate, levels=(0.68,), critical=counted
-    )
+    neyman = coverage_map(KEY, models.Flat(), COUNTED, FEW, num_toys=2000, levels=(0.68,), critical_values=counted)
     assert not neyman.under_covers.any()
     assert "!" in wilks.table() and "!" not in neyman.table()
     assert wilks.to_dict()["under_covers"] == wilks.under_covers.tolist()
 
 
 def test_coverage_of_a_normal_mean_is_nominal():
-    found = coverage_map(KEY, MEAN, models.mean, np.array([[0.0], [2.0]]), num_toys=2000, num_observations=10)
+    found = coverage_map(KEY, MEAN, TEN, np.array([[0.0], [2.0]]), num_toys=2000)
     assert (np.abs(found.covered - found.levels) < 4 * found.error).all()  # four shares: 1 in 4,000
 
 
 def test_coverage_toys_are_not_those_of_the_calibration():
     theta, levels = np.array([[0.0]]), (0.2, 0.5, 0.7, 0.9)
-    made = critical_values(KEY, MEAN, models.mean, theta, num_toys=200, num_observations=10, level=0.9)
+    made = critical_values(KEY, MEAN, TEN, theta, num_toys=200, level=0.9)
     critical = {level: made.critical_at(level) for level in levels}
-    found = coverage_map(
-        KEY, MEAN, models.mean, theta, num_toys=200, num_observations=10, levels=levels, critical=critical
-    )
+    found = coverage_map(KEY, MEAN, TEN, theta, num_toys=200, levels=levels, critical_values=critical)
     own = [np.mean(made.toys <= critical[level] + TIE) for level in levels]
     assert found.covered[0].tolist() != own  # with the same toys they would be equal, all four
 
@@ -151,7 +147,7 @@ def test_quantile_regression_finds_the_quantile():
 
 
 def test_amortised_critical_values_of_a_normal_mean_are_chi_square():
-    made = amortised_critical_values(KEY, MEAN, models.mean, num_toys=4000, num_observations=10, level=0.9)
+    made = amortised_critical_values(KEY, MEAN, TEN, num_toys=4000, level=0.9)
     # The standard error of a quantile of 3,200 toys is 0.09 here; the ends of the support are left out.
     critical = made(np.linspace(-4, 4, 9)[:, None])
     np.testing.assert_allclose(critical, wilks_critical(0.9), atol=0.45)
@@ -161,7 +157,7 @@ def test_amortised_critical_values_of_a_normal_mean_are_chi_square():
 def test_amortised_critical_values_follow_an_edge():
     # At the edge of the support q is half a chi-square and half nothing; a fifth of the prior away it is chi-square.
     made = amortised_critical_values(
-        KEY, POSITIVE, models.positive, num_toys=4000, num_observations=4, level=0.9, sided="two"
+        KEY, POSITIVE, Experiment(models.positive, num_observations=4), num_toys=4000, level=0.9
     )
     assert made.degree > 0
     edge = stats.chi2.ppf(0.8, 1)
@@ -174,9 +170,7 @@ def test_amortised_critical_values_follow_an_edge():
 
 def test_expected_upper_limits_of_a_normal_mean():
     grid = np.linspace(0, 3, 61)
-    found = expected_limits(
-        KEY, MEAN, models.mean, np.array([0.5]), "mean", grid=grid, sided="upper", num_observations=10, num_toys=400
-    )
+    found = expected_limits(KEY, MEAN, TEN, np.array([0.5]), "mean", grid=grid, sided="upper", num_toys=400)
     step = 1 / np.sqrt(10)
     exact = 0.5 + 1.6449 * step
     assert found.asimov[1] == pytest.approx(exact, abs=0.02)
@@ -189,17 +183,9 @@ def test_expected_upper_limits_of_a_normal_mean():
 
 def test_expected_limits_with_a_profiled_mean():
     found = expected_limits(
-        KEY,
-        ExactRatio(gaussian),
-        gaussian,
-        np.array([1.0, -2.0]),
-        "mean[0]",
-        grid=np.linspace(-1, 3, 41),
-        num_observations=10,
-        num_toys=200,
-        num_simulations=10_000,
-        level=0.9,
-    )
+        KEY, ExactRatio(gaussian), Experiment(gaussian, num_observations=10), np.array([1.0, -2.0]), "mean[0]",
+        grid=np.linspace(-1, 3, 41), num_toys=200, num_simulations=10_000, level=0.9,
+    )  # fmt: skip
     half = 1.64485 / np.sqrt(10)
     assert found.asimov == pytest.approx((1 - half, 1 + half), abs=0.05)  # 4 errors of the mean of 10,000, and more
     np.testing.assert_allclose(found.upper - found.lower, 2 * half, atol=2e-3)
@@ -207,15 +193,65 @@ def test_expected_limits_with_a_profiled_mean():
     assert abs(found.median[0] - (1 - half)) < 4 * 1.253 * np.sqrt(0.1 / 200)
 
 
+# -- regions by toys ---------------------------------------------------------------------------------
+
+
 def test_a_region_by_toys_is_wider_where_data_are_few(counted):
-    likelihood = likelihood_ratio(models.Flat(), np.zeros(0), rate=rate)
     grid = np.linspace(0.1, 4, 40)
-    wilks = confidence_region(likelihood, 0.68, grid=grid)
-    toys = confidence_region(likelihood, 0.68, grid=grid, critical=counted)
+    wilks = confidence_region(counts(0), 0.68, grid=grid)
+    toys = confidence_region(counts(0), 0.68, grid=grid, critical_values=counted)
     assert wilks.interval[-1][1] == pytest.approx(wilks_critical(0.68) / 2, abs=0.01)
     assert toys.interval[-1][1] > wilks.interval[-1][1]
     with pytest.raises(ValueError, match=r"made for \(level, parameters, sided\)"):
-        confidence_region(likelihood, 0.95, critical=counted)
+        confidence_region(counts(0), 0.95, critical_values=counted)
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_the_neyman_region_of_a_count_is_that_of_the_exact_law(n):
+    # A number s is kept where at least 32 % of experiments have a q as large: the exact interval, on a fine grid. The
+    # ends are known to within the distance of two hypotheses, of which there are 15 over 1.8 times the region.
+    s, k = np.linspace(0.005, 15, 3000)[:, None], np.arange(60)
+    p = np.sum(stats.poisson.pmf(k, s) * (exact_q(k, s) >= exact_q(n, s) - TIE), axis=1)
+    exact = s[p > 0.32, 0][[0, -1]]
+    off = lambda region: np.abs(np.array(region.interval[0]) - exact) / (1.8 * np.ptp(exact) / 14)
+    assert (off(neyman_region(KEY, counts(n), 0.68)) < 1).all()
+    assert (off(confidence_region(counts(n), 0.68)) > 1).any()  # Wilks' theorem does not hold
+
+
+def test_the_neyman_region_profiles_and_knows_what_made_the_data():
+    x = np.asarray(gaussian.sample_set(KEY, np.array([1.0, -2.0], np.float32), 10))
+    region = neyman_region(KEY, likelihood(ExactRatio(gaussian), x), 0.9, parameters="mean[0]", num_toys=100)
+    # A chi-square of one degree of freedom, 2.7, wherever theta is; of two it would be 4.6. The standard error is 0.5
+    # for each of 15 hypotheses, and the larger of two neighbours is taken.
+    assert 2.4 < np.median(region.critical) < 3.7 and region.names == ("mean[0]",)
+    typical = asimov(KEY, MEAN, TEN, np.array([1.0]), num_simulations=100)
+    with pytest.raises(ValueError, match="give experiment="):
+        neyman_region(KEY, typical)
+    assert neyman_region(KEY, typical, 0.9, num_toys=100, experiment=TEN).contains(1.0)
+
+
+# -- experiments -------------------------------------------------------------------------------------
+
+
+def test_toys_have_the_number_that_was_asked_for():
+    x, weight = TEN.draw(KEY, np.zeros((3, 1), np.float32))
+    assert x.shape == weight.shape == (3, 12) and (weight.sum(axis=1) == 10).all()
+    assert TEN.draw(KEY, np.zeros((3, 1), np.float32), places=48)[0].shape == (3, 48)
+    theta = np.repeat(FEW, 500, axis=0).astype(np.float32)
+    x, weight = COUNTED.draw(KEY, theta)
+    numbers = weight.sum(axis=1).reshape(3, 500)
+    assert np.isfinite(x).all() and (np.diff(weight, axis=1) <= 0).all()
+    # Six means within 4.5 standard errors: 1 in 25,000.
+    assert (np.abs(numbers.mean(axis=1) - FEW[:, 0]) < 4.5 * np.sqrt(FEW[:, 0] / 500)).all()
+    spread = np.sqrt((FEW[:, 0] + 2 * FEW[:, 0] ** 2) / 500)
+    assert (np.abs(numbers.var(axis=1) - FEW[:, 0]) < 4.5 * spread).all()
+
+
+def test_an_experiment_expects_what_its_rate_says():
+    assert Experiment(models.bump).expected(np.array([[10.0, 20.0], [0.0, 5.0]])).tolist() == [30, 5]
+    assert Experiment(models.bump, num_observations=7).rate is None
+    with pytest.raises(ValueError, match="finite numbers that are not negative"):
+        Experiment(models.mean, rate=lambda theta: theta["mean"]).expected(np.array([[1.0], [-1.0]]))
 
 
 # -- misuse ------------------------------------------------------------------------------------------
@@ -223,32 +259,37 @@ def test_a_region_by_toys_is_wider_where_data_are_few(counted):
 ZERO = np.zeros((1, 1))
 
 
-def call(function, *parts, **options):
-    return lambda: function(KEY, *parts, **{"num_observations": 5, **options})
+FIVE = Experiment(models.mean, num_observations=5)
+
+
+def toys(theta=ZERO, ratio=MEAN, experiment=FIVE, **options):
+    return lambda: critical_values(KEY, ratio, experiment, theta, **options)
 
 
 @pytest.mark.parametrize(
     ("run", "error", "message"),
     [
-        (call(critical_values, MEAN, models.mean, ZERO, level=1.0), ValueError, "between 0 and 1"),
-        (call(critical_values, MEAN, models.mean, ZERO, num_toys=10), ValueError, "at least 19 toys"),
-        (call(critical_values, MEAN, models.mean, ZERO, num_observations=0), ValueError, "at least 1"),
-        (call(critical_values, MEAN, models.mean, ZERO, rate=rate), ValueError, "one of the two"),
-        (call(critical_values, MEAN, models.mean, ZERO, parameters="maen"), ValueError, "did you mean 'mean'"),
-        (call(critical_values, MEAN, models.mean, np.zeros(1)), ValueError, r"shape \(K, 1\)"),
-        (call(critical_values, MEAN, models.mean, ZERO + 6), ValueError, "outside the support"),
-        (call(critical_values, MEAN, models.positive, ZERO), ValueError, "must agree"),
-        (call(critical_values, models.Kinked(), models.mean, ZERO), ValueError, "differentiable twice"),
-        (call(critical_values, MEAN, 3, ZERO), TypeError, "expected a simulator"),
-        (call(coverage_map, MEAN, models.mean, ZERO, critical=3.8), ValueError, "a mapping level -> critical"),
-        (call(coverage_map, MEAN, models.mean, ZERO, critical={0.95: 3.8}), ValueError, r"levels \[0.68\]"),
-        (call(coverage_map, MEAN, models.mean, ZERO, levels=(95,)), ValueError, "between 0 and 1"),
-        (call(amortised_critical_values, MEAN, models.mean, num_toys=10), ValueError, "at least 200"),
-        (
-            call(expected_limits, MEAN, models.mean, ZERO[0], "men", grid=[0.0, 1.0]),
-            ValueError,
-            "did you mean 'mean'",
-        ),
+        (toys(level=1.0), ValueError, "between 0 and 1"),
+        (toys(num_toys=10), ValueError, "at least 19 toys"),
+        (toys(parameters="maen"), ValueError, "did you mean 'mean'"),
+        (toys(np.zeros(1)), ValueError, r"shape \(n, 1\)"),
+        (toys(ZERO + 6), ValueError, "outside the support"),
+        (toys(ratio=POSITIVE), ValueError, "must agree"),
+        (toys(ratio=models.Kinked()), ValueError, "differentiable twice"),
+        (toys(ratio=models.Machine()), TypeError, "no likelihood"),
+        (toys(experiment=models.mean), TypeError, "expected an experiment"),
+        (lambda: Experiment(3), TypeError, "expected a simulator"),  # pyright: ignore
+        (lambda: Experiment(models.mean), ValueError, "'mean' has no rate of its own"),
+        (lambda: Experiment(models.mean, num_observations=5, rate=rate), ValueError, "one of the two"),
+        (lambda: Experiment(models.mean, num_observations=0), ValueError, "at least 1"),
+        (lambda: Experiment(models.lost), ValueError, "is not here"),
+        (lambda: coverage_map(KEY, MEAN, FIVE, ZERO, critical_values=3.8), ValueError, "a mapping level -> critical"),
+        (lambda: coverage_map(KEY, MEAN, FIVE, ZERO, critical_values={0.95: 3.8}), ValueError, r"levels \[0.68\]"),
+        (lambda: coverage_map(KEY, MEAN, FIVE, ZERO, levels=(95,)), ValueError, "between 0 and 1"),
+        (lambda: amortised_critical_values(KEY, MEAN, FIVE, num_toys=10), ValueError, "at least 200"),
+        (lambda: expected_limits(KEY, MEAN, FIVE, ZERO[0], "men", grid=[0, 1]), ValueError, "did you mean 'mean'"),
+        (lambda: asimov(KEY, POSITIVE, FIVE, ZERO[0]), ValueError, "must agree"),
+        (lambda: asimov(KEY, MEAN, FIVE, ZERO[0], num_simulations=1), ValueError, "at least 2"),
     ],
 )
 def test_misuse_is_refused_with_advice(run, error, message):

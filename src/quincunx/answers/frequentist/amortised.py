@@ -16,12 +16,12 @@ from scipy import special
 from scipy.optimize import linprog
 
 from ...core.prior import Prior
-from ...core.simulator import AbstractSimulator
 from ...core.solution import Array, Key
 from ..estimates import AbstractRatio
-from .likelihood import Rate, column_indices, starting_points, support_box
-from .statistic import TIE, Sided, check_level, check_sided
-from .toys import check_experiment, toy_statistics
+from .experiment import Experiment, check_experiment
+from .hypothesis import TIE, AbstractCriticalValues, Sided, of_interest
+from .likelihood import starting_points, support_box
+from .toys import toy_statistics
 
 DEGREES = (0, 1, 2, 3, 4, 6, 8)
 MOST_FEATURES = 45  # beyond, a toy at each of some thousand thetas does not determine a quantile
@@ -30,7 +30,7 @@ HELD_OUT = 0.2  # of the toys: they choose the degree and tell the coverage
 
 
 @dataclasses.dataclass(frozen=True)
-class AmortisedCritical:
+class AmortisedCritical(AbstractCriticalValues):
     """Critical values as a function of theta.
 
     Fields
@@ -56,6 +56,10 @@ class AmortisedCritical:
     held_out: float
     error: float
 
+    @property
+    def made_for(self) -> tuple[float, tuple[str, ...], Sided]:
+        return self.level, self.names, self.sided
+
     def __call__(self, theta: Array) -> np.ndarray:
         """Critical values `(G,)` at theta `(G, dim)`."""
         values = np.asarray(theta)
@@ -80,11 +84,9 @@ class AmortisedCritical:
 def amortised_critical_values(
     key: Key,
     ratio: AbstractRatio,
-    simulator: AbstractSimulator,
+    experiment: Experiment,
     *,
     num_toys: int = 10_000,
-    num_observations: int | None = None,
-    rate: Rate | None = None,
     level: float = 0.95,
     sided: Sided = "two",
     parameters: Sequence[str] | str | None = None,
@@ -100,24 +102,13 @@ def amortised_critical_values(
     TypeError, ValueError: misuse, or fewer than 200 toys.
     SimulationError: more than half of the toys failed.
     """
-    check_experiment(ratio, simulator, starting_points(ratio.prior, 1), num_observations, rate)
-    interest = column_indices(ratio.prior, parameters)
-    check_sided(sided, len(interest))
-    check_level(level)
+    check_experiment(ratio, experiment, starting_points(ratio.prior, 1))
+    interest = of_interest(ratio.prior, parameters, sided, level)
     if num_toys < FEWEST:
         raise ValueError(f"num_toys must be at least {FEWEST}, got {num_toys}")
     theta_key, toy_key = jax.random.split(key)
     theta = np.asarray(ratio.prior.sample(theta_key, num_toys), np.float32)
-    q = toy_statistics(
-        toy_key,
-        ratio,
-        simulator,
-        theta,
-        num_observations=num_observations,
-        rate=rate,
-        interest=interest,
-        sided=sided,
-    )
+    q = toy_statistics(toy_key, ratio, experiment, theta, interest, sided)[:, 0]
     good = ~np.isnan(q)
     degree, coefficients, held_out, error = _regress(ratio.prior, theta[good], q[good].astype(np.float64), level)
     names = tuple(ratio.prior.columns[i] for i in interest)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .likelihood import Box, LikelihoodRatio
+from .likelihood import Box, Likelihood
 
 NUM_STEPS = 40
 TOLERANCE = 1e-5  # in log L: what another Newton step would gain, when a climb ends
@@ -31,30 +31,33 @@ class _Local(NamedTuple):
     outer: jax.Array
 
 
-def _expand(likelihood: LikelihoodRatio, theta: jax.Array) -> _Local:
-    # Event by event in forward mode, so that events without weight drop out even where their derivatives are NaN.
-    counts, terms, score = likelihood.weights > 0, likelihood.log_ratios, jax.jacfwd(likelihood.log_ratios)
-    weights = jnp.where(counts, likelihood.weights, 0.0)
-    mean = lambda each: jnp.sum(
-        jnp.where(counts.reshape((-1,) + (1,) * (each.ndim - 1)), each, 0.0)
-        * weights.reshape((-1,) + (1,) * (each.ndim - 1)),
-        axis=0,
-    )
-    scores = score(theta)
-    local = _Local(
-        mean(terms(theta)),
-        mean(scores),
-        -mean(jax.jacfwd(score)(theta)),
-        mean(scores[:, :, None] * scores[:, None, :]),
-    )
+def _derivatives(function: Callable[[jax.Array], jax.Array], theta: jax.Array) -> tuple[jax.Array, ...]:
+    """Value, gradient and Hessian at theta `(d,)`, in forward mode, tracing the function once."""
+
+    def value(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = function(theta)
+        return found, found
+
+    def gradient(theta: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        slope, found = jax.jacfwd(value, has_aux=True)(theta)
+        return slope, (found, slope)
+
+    curvature, (found, slope) = jax.jacfwd(gradient, has_aux=True)(theta)
+    return found, slope, curvature
+
+
+def _expand(likelihood: Likelihood, theta: jax.Array) -> _Local:
+    # Event by event, so that events without weight drop out even where their derivatives are NaN.
+    lifted = lambda each, like: jnp.expand_dims(each, tuple(range(1, like.ndim)))
+    weight = likelihood.weight
+    total = lambda each: jnp.sum(jnp.where(lifted(weight > 0, each), lifted(weight, each) * each, 0.0), axis=0)
+    terms, scores, curvatures = _derivatives(likelihood.log_ratios, theta)
+    local = _Local(total(terms), total(scores), -total(curvatures), total(scores[:, :, None] * scores[:, None, :]))
     if likelihood.rate is not None:
-        slope = jax.jacfwd(likelihood.expected)(theta)
-        local = _Local(
-            local.value + likelihood.rate_term(theta),
-            local.gradient + jax.jacfwd(likelihood.rate_term)(theta),
-            local.curvature - jax.jacfwd(jax.jacfwd(likelihood.rate_term))(theta),
-            local.outer + slope[:, None] * slope / jnp.maximum(likelihood.expected(theta), 1e-9),
-        )
+        both = lambda theta: jnp.stack([likelihood.rate_term(theta), likelihood.expected(theta)])
+        (term, expected), (gradient, slope), (curvature, _) = _derivatives(both, theta)
+        outer = slope[:, None] * slope / jnp.maximum(expected, 1e-9)
+        local = _Local(local.value + term, local.gradient + gradient, local.curvature - curvature, local.outer + outer)
     usable = jnp.isfinite(local.value) & jnp.isfinite(local.gradient).all() & jnp.isfinite(local.curvature).all()
     usable &= jnp.isfinite(local.outer).all()
     zeros = jax.tree.map(jnp.zeros_like, local)._replace(value=jnp.asarray(-jnp.inf))
@@ -119,7 +122,7 @@ class _State(NamedTuple):
 
 
 def _climb(
-    likelihood: LikelihoodRatio, start: jax.Array, free: jax.Array, box: Box, num_steps: int
+    likelihood: Likelihood, start: jax.Array, free: jax.Array, box: Box, num_steps: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     def body(state: _State) -> _State:
         step, gain = _step(state.local, state.theta, state.damping, free, box)
@@ -142,7 +145,7 @@ def _climb(
 
 
 def maximise(
-    likelihood: LikelihoodRatio, starts: jax.Array, free: jax.Array, box: Box, num_steps: int = NUM_STEPS
+    likelihood: Likelihood, starts: jax.Array, free: jax.Array, box: Box, num_steps: int = NUM_STEPS
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The best of the climbs from `starts` `(S, dim)`: theta `(dim,)`, log L `()`, whether it converged `()`.
 
@@ -154,7 +157,7 @@ def maximise(
     return thetas[best], values[best], converged[best]
 
 
-def best_starts(likelihood: LikelihoodRatio, candidates: jax.Array, number: int) -> jax.Array:
+def best_starts(likelihood: Likelihood, candidates: jax.Array, number: int) -> jax.Array:
     """The `number` likeliest of the candidates `(C, dim)`; traceable."""
     values = map_batches(likelihood, candidates, CHUNK // len(likelihood.x))
     chosen = jax.lax.top_k(jnp.where(jnp.isnan(values), -jnp.inf, values), min(number, len(candidates)))[1]

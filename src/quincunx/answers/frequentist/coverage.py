@@ -8,12 +8,11 @@ import jax
 import numpy as np
 
 from ...core.prior import Prior
-from ...core.simulator import AbstractSimulator
 from ...core.solution import Array, Key
 from ..estimates import AbstractRatio
-from .likelihood import Rate, column_indices
-from .statistic import TIE, Critical, Sided, check_level, check_sided, critical_at, wilks_critical
-from .toys import check_experiment, toy_statistics
+from .experiment import Experiment, check_experiment
+from .hypothesis import TIE, CriticalValues, Sided, check_level, check_made_for, critical_at, of_interest
+from .toys import toy_statistics
 
 # Folded into the key, so that a coverage map made with the key of a calibration still has toys of its own.
 _OWN_TOYS = 0x636F7665
@@ -73,14 +72,12 @@ class CoverageMap:
 def coverage_map(
     key: Key,
     ratio: AbstractRatio,
-    simulator: AbstractSimulator,
+    experiment: Experiment,
     theta: Array,
     *,
     levels: Sequence[float] = (0.68, 0.95),
     num_toys: int = 2000,
-    num_observations: int | None = None,
-    rate: Rate | None = None,
-    critical: Critical | Mapping[float, Critical] | None = None,
+    critical_values: CriticalValues | Mapping[float, CriticalValues] | None = None,
     sided: Sided = "two",
     parameters: Sequence[str] | str | None = None,
 ) -> CoverageMap:
@@ -89,12 +86,11 @@ def coverage_map(
     Parameters
     ----------
     key: random key; its toys are independent of those that `critical_values` makes of the same key.
-    ratio, simulator: what the regions are made with, and what makes the data.
+    ratio, experiment: what the regions are made with, and what makes the data.
     theta: truths `(K, dim)`.
     levels: nominal coverages.
     num_toys: at each theta; 2,000 tell 0.95 from 0.94 with 2 standard errors.
-    num_observations: m; or rate: named theta -> expected number, for a Poisson number in each toy.
-    critical: None for Wilks' theorem; or, for one level, a number, an array `(K,)`, or a function of theta
+    critical_values: None for Wilks' theorem; or, for one level, a number, an array `(K,)`, or a function of theta
         `(K, dim)` such as `NeymanConstruction` and `AmortisedCritical`; for more, a mapping from level to such.
     sided: see `test_statistic`.
     parameters: of interest; the others are profiled.
@@ -104,50 +100,43 @@ def coverage_map(
     TypeError, ValueError: misuse, such as levels without a critical value.
     SimulationError: more than half of the toys failed.
     """
-    points = check_experiment(ratio, simulator, theta, num_observations, rate)
-    interest = column_indices(ratio.prior, parameters)
-    check_sided(sided, len(interest))
-    levels = tuple(float(level) for level in levels)
-    limits = _limits(critical, levels, points, len(interest), sided)
+    points = check_experiment(ratio, experiment, theta)
+    interest = of_interest(ratio.prior, parameters, sided)
+    names, levels = tuple(ratio.prior.columns[i] for i in interest), tuple(float(level) for level in levels)
+    by_level = _by_level(critical_values, levels, names, sided)
+    limits = np.stack([critical_at(by_level[each], points, each, len(names), sided) for each in levels], axis=1)
     if num_toys < 1:
         raise ValueError(f"num_toys must be at least 1, got {num_toys}")
-    q = toy_statistics(
-        jax.random.fold_in(key, _OWN_TOYS),
-        ratio,
-        simulator,
-        np.repeat(points, num_toys, axis=0),
-        num_observations=num_observations,
-        rate=rate,
-        interest=interest,
-        sided=sided,
-    ).reshape(len(points), num_toys)
+    own_key = jax.random.fold_in(key, _OWN_TOYS)
+    q = toy_statistics(own_key, ratio, experiment, np.repeat(points, num_toys, axis=0), interest, sided)
+    q = q.reshape(len(points), num_toys)
     usable = np.maximum(np.sum(~np.isnan(q), axis=1), 1)[:, None]
     covered = np.sum(q[:, :, None] <= limits[:, None, :] + TIE, axis=1) / usable
     nominal = np.asarray(levels)
     return CoverageMap(ratio.prior, points, levels, covered, np.sqrt(nominal * (1 - nominal) / usable), num_toys)
 
 
-def _limits(
-    critical: Critical | Mapping[float, Critical] | None,
+def _by_level(
+    critical: CriticalValues | Mapping[float, CriticalValues] | None,
     levels: tuple[float, ...],
-    theta: np.ndarray,
-    dof: int,
+    names: tuple[str, ...],
     sided: Sided,
-) -> np.ndarray:
-    """Critical values `(K, L)`."""
+) -> Mapping[float, CriticalValues | None]:
     if len(levels) == 0:
         raise ValueError("levels: give at least one, such as (0.95,)")
     for level in levels:
         check_level(level)
     if critical is None:
-        return np.tile([wilks_critical(level, dof, sided) for level in levels], (len(theta), 1))
+        return dict.fromkeys(levels)
     if not isinstance(critical, Mapping):
         if len(levels) > 1:
             raise ValueError(
-                f"one critical value is for one level, got levels {levels}; give a mapping level -> critical"
+                f"one critical value is for one level, got levels {levels}; give a mapping level -> critical values"
             )
         critical = {levels[0]: critical}
     missing = [level for level in levels if level not in critical]
     if missing:
         raise ValueError(f"no critical values for the levels {missing}; there are some for {list(critical)}")
-    return np.stack([critical_at(critical[level], theta) for level in levels], axis=1)
+    for level in levels:
+        check_made_for(critical[level], level, names, sided)
+    return critical

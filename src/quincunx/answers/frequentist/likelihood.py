@@ -7,7 +7,7 @@ log L(theta) = sum_i log r(x_i | theta) + n log nu(theta) - nu(theta), up to a c
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import qmc
 
+from ...core.batches import bucket, filled, put
 from ...core.names import nearest
 from ...core.prior import Prior
-from ...core.simulations import as_observations
+from ...core.simulator import AbstractSimulator, NamedSimulator
 from ...core.solution import Array
-from ..estimates import AbstractRatio
+from ...gold.mined import AbstractMinedSimulator
+from ..estimates import AbstractPosteriorEstimator, AbstractRatio
 
 NamedTheta = Mapping[str, jax.Array]
 Rate = Callable[[NamedTheta], jax.Array]
@@ -28,127 +30,155 @@ MOST_PARAMETERS = 8  # small systems of equations are written out; beyond some p
 NUM_DRAWS = 4096  # of the prior, for its spread where the support has no end
 
 
-class LikelihoodRatio(eqx.Module):
-    """log L(theta) of one set of observations, up to a constant. Made by `likelihood_ratio`.
+class Likelihood(eqx.Module):
+    """log L(theta) of one set of observations, up to a constant. Made by `likelihood`.
 
     Fields
     ------
     ratio: the estimate of log r(x | theta).
-    x: observations `(m, *event)`.
-    weight: `(m,)`, how much each counts: 0 for padding, fractions for Asimov sets; None where every one counts once.
+    x: observations `(M, *event)`, filled up to a number M that other data share, so that they share compiled code.
+    weight: `(M,)`, how much each counts: 0 for filling, fractions for Asimov sets.
+    offset: `(M,)`, log r(x_i | anchor), which is taken from each log-ratio; 0 without an anchor. The sum is taken over
+        differences: the sum itself grows with M, and in float32 it would lose the differences between thetas.
+    unit: `()`, nu at the anchor; 1 without.
     rate: named theta -> expected number of events nu `()`; None where the number of events says nothing.
-    anchor: theta `(dim,)` at which log L is 0, or None. The sum is taken over differences from the anchor: the
-        sum itself grows with m, and in float32 it would lose the differences between thetas.
-    offset: `(m,)`, log r(x_i | anchor).
     """
 
     ratio: AbstractRatio
-    x: jax.Array
-    weight: jax.Array | None = None
-    rate: Rate | None = eqx.field(static=True, default=None)
-    anchor: jax.Array | None = None
-    offset: jax.Array | None = None
+    x: Array
+    weight: Array
+    offset: Array
+    unit: Array
+    rate: Rate | None = eqx.field(static=True)
+
+    @staticmethod
+    def of(ratio: AbstractRatio, x: Array, weight: Array, rate: Rate | None) -> "Likelihood":
+        """Without an anchor."""
+        return Likelihood(ratio, x, weight, np.zeros(len(x), np.float32), np.ones((), np.float32), rate)
 
     @property
     def prior(self) -> Prior:
         return self.ratio.prior
 
     @property
-    def weights(self) -> jax.Array:
-        """`(m,)`."""
-        return jnp.ones(len(self.x)) if self.weight is None else self.weight
+    def num_observations(self) -> jax.Array:
+        """The sum of the weights `()`."""
+        return jnp.asarray(self.weight.sum())
 
     def __call__(self, theta: Array) -> jax.Array:
         """log L `()` at theta `(dim,)`, relative to the anchor."""
-        terms, weights = self.log_ratios(theta), self.weights
-        return jnp.sum(jnp.where(weights > 0, weights * terms, 0.0)) + self.rate_term(theta)
+        terms = jnp.where(self.weight > 0, self.weight * self.log_ratios(theta), 0.0)
+        return jnp.sum(terms) + self.rate_term(theta)
 
     def log_ratios(self, theta: Array) -> jax.Array:
-        """log r(x_i | theta) - log r(x_i | anchor) `(m,)`, without weights."""
-        terms = self.ratio.log_ratio(jnp.asarray(theta, jnp.float32), self.x)
-        return terms if self.offset is None else terms - self.offset
+        """log r(x_i | theta) - log r(x_i | anchor) `(M,)`, without weights."""
+        return self.ratio.log_ratio(jnp.asarray(theta, jnp.float32), self.x) - self.offset
 
     def rate_term(self, theta: Array) -> jax.Array:
         """n log(nu / nu_anchor) - (nu - nu_anchor) `()`, n being the sum of the weights; 0 without a rate."""
         if self.rate is None:
             return jnp.zeros(())
-        count, expected = jnp.sum(self.weights), self.expected(theta)
-        reference = jnp.ones(()) if self.anchor is None else self.expected(self.anchor)
-        growth = expected / jnp.where(reference > 0, reference, 1.0)
+        count, expected = self.num_observations, self.expected(theta)
+        growth = expected / jnp.where(self.unit > 0, self.unit, 1.0)
         # Without events the logarithm drops out, also where nu is 0.
-        logarithm = jnp.log(jnp.where(count > 0, growth, 1.0))
-        return count * logarithm - (expected - reference)
+        return count * jnp.log(jnp.where(count > 0, growth, 1.0)) - (expected - self.unit)
 
     def expected(self, theta: Array) -> jax.Array:
-        """nu(theta) `()`, the expected number of events."""
+        """nu(theta) `()`, the expected number of events; that of the data without a rate."""
         if self.rate is None:
-            raise ValueError("this likelihood has no rate; give likelihood_ratio(..., rate=...)")
+            return self.num_observations
         return jnp.asarray(self.rate(self.prior.unpack(jnp.asarray(theta, jnp.float32))), jnp.float32)
 
-    def anchored(self, theta: Array) -> "LikelihoodRatio":
+    def anchored(self, theta: Array) -> "Likelihood":
         """The same function of theta, less its value at theta `(dim,)`."""
-        theta = jnp.asarray(theta, jnp.float32)
-        offset = self.ratio.log_ratio(theta, self.x)
+        offset = self.ratio.log_ratio(jnp.asarray(theta, jnp.float32), self.x)
         # An observation that is impossible at the anchor keeps its own log-ratio.
         offset = jnp.where(jnp.isfinite(offset), offset, 0.0)
-        return LikelihoodRatio(self.ratio, self.x, self.weight, self.rate, theta, offset)
+        unit = jnp.ones(()) if self.rate is None else self.expected(theta)
+        return Likelihood(self.ratio, self.x, self.weight, offset, unit, self.rate)
 
 
-def likelihood_ratio(
-    ratio: AbstractRatio, x: Array, *, rate: Rate | None = None, weight: Array | None = None
-) -> LikelihoodRatio:
+def likelihood(
+    estimator: AbstractRatio,
+    x: Array,
+    *,
+    rate: Rate | str | None = "simulator",
+    weight: Array | None = None,
+) -> Likelihood:
     """The likelihood of observed data.
 
     Parameters
     ----------
-    ratio: an estimate of log r(x | theta), or `ExactRatio`.
+    estimator: an estimate of log r(x | theta), or `ExactRatio`.
     x: observations `(m, *event)`. With a rate, m may be 0.
-    rate: for counting experiments, named theta -> expected number of events `()`, in pure JAX.
-    weight: `(m,)`, not negative; see `LikelihoodRatio`.
+    rate: for counting experiments, named theta -> expected number of events `()`, in pure JAX. By default that of the
+        simulator, where it has one; None where the number of observations says nothing.
+    weight: `(m,)`, how much each observation counts, not negative; if None, each counts once.
 
     Raises
     ------
-    TypeError: `ratio` is not a ratio, or x is not numeric.
-    ValueError: wrong shapes, NaN or infinity, a rate that is not a scalar, a prior whose parameters cannot vary
-        one by one (a simplex, a covariance).
+    TypeError: no estimator of a ratio, or x is not numeric.
+    ValueError: wrong shapes, NaN or infinity, a rate that is not a scalar or not known, a prior whose parameters cannot
+        vary one by one (a simplex, a covariance).
     """
-    check_ratio(ratio)
-    check_rate(rate, ratio.prior)
-    support_box(ratio.prior)
-    values = np.asarray(x)
-    if rate is not None and values.shape == (0, *ratio.event_shape):
-        values, weight = np.zeros((1, *ratio.event_shape), np.float32), np.zeros(1)  # one row, that does not count
-    observed = as_observations(values, ratio.event_shape, "the simulator of this ratio")
-    return LikelihoodRatio(ratio, observed, _checked_weight(weight, len(observed)), rate)
+    check_ratio(estimator)
+    support_box(estimator.prior)
+    used: Any = rate_of(estimator.simulator) if rate == "simulator" else rate
+    check_rate(used, estimator.prior)
+    if used is not None and np.shape(x) == (0, *estimator.event_shape):
+        x, weight = np.zeros((1, *estimator.event_shape), np.float32), np.zeros(1)  # one row, that does not count
+    values = np.asarray(estimator.observations(x))
+    size = bucket(len(values))
+    counts = np.zeros(size, np.float32)
+    counts[: len(values)] = _checked_weight(weight, len(values))
+    return Likelihood.of(estimator, put(filled(values, size)), put(counts), used)
 
 
-def check_ratio(ratio: object) -> None:
-    if not isinstance(ratio, AbstractRatio):
-        raise TypeError(f"expected a likelihood ratio such as ExactRatio(simulator), got {type(ratio).__name__}")
+def check_ratio(estimator: object) -> None:
+    if isinstance(estimator, AbstractPosteriorEstimator):
+        raise TypeError(
+            f"a {type(estimator).__name__} has no likelihood; it has a posterior: qx.posterior(estimator, x)"
+        )
+    if not isinstance(estimator, AbstractRatio):
+        raise TypeError(
+            "expected an estimator of the likelihood ratio, such as ExactRatio(simulator) or the value of what train "
+            f"returns, got {type(estimator).__name__}"
+        )
 
 
-def check_rate(rate: Rate | None, prior: Prior) -> None:
-    """Raise unless the rate is None, or gives one number at a theta in the middle of the prior."""
+def rate_of(simulator: AbstractSimulator) -> Rate | None:
+    """The simulator's own rate; None if it has none.
+
+    Raises
+    ------
+    ValueError: the simulator is not here.
+    """
+    if isinstance(simulator, NamedSimulator):
+        raise ValueError(
+            f"the simulator {simulator.name!r} is not here, so that its rate is not known; give simulator= when "
+            "loading, or rate=None where the number of observations says nothing"
+        )
+    return simulator.rate if isinstance(simulator, AbstractMinedSimulator) else None
+
+
+def check_rate(rate: object, prior: Prior) -> None:
+    """Raise unless the rate is None or gives one number at a theta."""
     if rate is None:
         return
     if not callable(rate):
         raise TypeError(f"rate: expected a function of the named theta, got {type(rate).__name__}")
-    value = np.asarray(rate(prior.unpack(jnp.asarray(starting_points(prior, 1)[0]))))
-    if value.shape != ():
-        raise ValueError(f"rate: expected one number per theta, shape (), got shape {value.shape}")
-    if not (np.isfinite(value) and value >= 0):
-        raise ValueError(f"rate: expected a finite number that is not negative, got {float(value):g}")
+    shape = np.shape(jax.eval_shape(lambda theta: rate(prior.unpack(theta)), np.zeros(prior.dim, np.float32)))
+    if shape != ():
+        raise ValueError(f"rate: expected one number per theta, shape (), got shape {shape}")
 
 
-def _checked_weight(weight: Array | None, count: int) -> jax.Array | None:
-    if weight is None:
-        return None
-    values = np.asarray(weight, np.float32)
+def _checked_weight(weight: Array | None, count: int) -> np.ndarray:
+    values = np.ones(count, np.float32) if weight is None else np.asarray(weight, np.float32)
     if values.shape != (count,):
         raise ValueError(f"weight: expected shape ({count},), one for each observation, got {values.shape}")
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError("weight: expected finite numbers that are not negative")
-    return jnp.asarray(values)
+    return values
 
 
 # -- the parameters, one by one ----------------------------------------------------------------------
@@ -180,14 +210,16 @@ def support_box(prior: Prior) -> Box:
             "over intervals and the real line"
         )
     finite = np.isfinite(low) & np.isfinite(high)
-    spread = np.diff(np.quantile(_prior_draws(prior), [0.16, 0.84], axis=0), axis=0)[0]
-    scale = np.where(finite, np.where(finite, high, 0) - np.where(finite, low, 0), 2 * spread)
+    scale = np.where(finite, high, 0) - np.where(finite, low, 0)
+    if not finite.all():
+        spread = np.diff(np.quantile(_prior_draws(prior), [0.16, 0.84], axis=0), axis=0)[0]
+        scale = np.where(finite, scale, 2 * spread)
     return Box(low, high, scale.astype(np.float32))
 
 
 @functools.cache
 def _prior_draws(prior: Prior) -> np.ndarray:
-    return np.asarray(prior.sample(jax.random.key(0), NUM_DRAWS), np.float32)
+    return np.sort(np.asarray(prior.sample(jax.random.key(0), NUM_DRAWS), np.float32), axis=0)
 
 
 @functools.cache
@@ -196,10 +228,12 @@ def starting_points(prior: Prior, number: int) -> np.ndarray:
     box = support_box(prior)
     unit = qmc.Sobol(prior.dim, scramble=False).random_base2(int(np.ceil(np.log2(number + 1))))[1 : number + 1]
     finite = np.isfinite(box.low) & np.isfinite(box.high)
-    inside = np.where(finite, box.low, 0) + unit * np.where(finite, box.high - np.where(finite, box.low, 0), 0)
-    drawn = np.sort(_prior_draws(prior), axis=0)
-    mass = np.take_along_axis(drawn, np.floor(unit * NUM_DRAWS).astype(int), axis=0)
-    return np.where(finite, inside, mass).astype(np.float32)
+    low = np.where(finite, box.low, 0)
+    points = low + unit * (np.where(finite, box.high, 0) - low)
+    if not finite.all():
+        mass = np.take_along_axis(_prior_draws(prior), np.floor(unit * NUM_DRAWS).astype(int), axis=0)
+        points = np.where(finite, points, mass)
+    return points.astype(np.float32)
 
 
 def column_indices(prior: Prior, names: Sequence[str] | str | None) -> tuple[int, ...]:
@@ -225,9 +259,10 @@ def column_indices(prior: Prior, names: Sequence[str] | str | None) -> tuple[int
 def check_inside(prior: Prior, index: int, values: Array | float) -> None:
     """Raise where a value of this column is not finite, or outside the support."""
     box, name = support_box(prior), prior.columns[index]
-    for value in np.ravel(np.asarray(values, np.float64)):
-        if not np.isfinite(value) or np.float32(value) < box.low[index] or np.float32(value) > box.high[index]:
-            raise ValueError(
-                f"parameter {name!r}: {value:g} is outside the support of its prior, "
-                f"[{box.low[index]:g}, {box.high[index]:g}]"
-            )
+    value = np.ravel(np.asarray(values, np.float32))
+    bad = ~(np.isfinite(value) & (value >= box.low[index]) & (value <= box.high[index]))
+    if bad.any():
+        raise ValueError(
+            f"parameter {name!r}: {value[bad][0]:g} is outside the support of its prior, "
+            f"[{box.low[index]:g}, {box.high[index]:g}]"
+        )

@@ -2,17 +2,18 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...core.batches import bucket, filled
 from ...core.prior import Prior
 from ...core.solution import Array
 from .climb import CHUNK, NUM_STEPS, TOLERANCE, best_starts, map_batches, maximise
-from .likelihood import LikelihoodRatio, check_inside, column_indices, starting_points, support_box
+from .likelihood import Likelihood, check_inside, column_indices, starting_points, support_box
 
 NUM_CANDIDATES = 64  # points among which the starts are chosen
 NUM_STARTS = 8
@@ -73,40 +74,8 @@ class Profile:
     best: Fit
 
 
-# The likelihood comes bare and is anchored inside, so that one compiled function serves every anchor.
-
-
-@eqx.filter_jit
-def _search(bare, anchor, candidates, given, free, box, num_starts: int, num_steps: int):
-    likelihood = bare.anchored(anchor)
-    starts = jnp.concatenate([given, best_starts(likelihood, candidates, num_starts)])
-    return maximise(likelihood, starts, free, box, num_steps)
-
-
-@eqx.filter_jit
-def _search_each(bare, anchor, points, candidates, free, box, num_starts: int):
-    """Conditional maxima at points `(G, dim)`; climbs start from the anchor's values too."""
-    likelihood = bare.anchored(anchor)
-
-    def one(point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        others = best_starts(likelihood, jnp.where(free, candidates, point), num_starts - 1)
-        return maximise(likelihood, jnp.concatenate([jnp.where(free, anchor, point)[None], others]), free, box)
-
-    return map_batches(one, points, CHUNK // (len(bare.x) * num_starts))
-
-
-@eqx.filter_jit
-def _evaluate_each(bare, anchor, points):
-    return map_batches(bare.anchored(anchor), points, CHUNK // len(bare.x))
-
-
-@eqx.filter_jit
-def _evaluate(likelihood, theta):
-    return likelihood(theta)
-
-
 def maximum_likelihood(
-    likelihood: LikelihoodRatio,
+    likelihood: Likelihood,
     *,
     fixed: Mapping[str, float] | None = None,
     num_starts: int = NUM_STARTS,
@@ -119,7 +88,7 @@ def maximum_likelihood(
 
     Parameters
     ----------
-    likelihood: from `likelihood_ratio`.
+    likelihood: from `likelihood`.
     fixed: values of columns that are held where they are; the fit is then conditional.
     num_starts, num_steps: climbs, and steps of each at most.
 
@@ -129,112 +98,113 @@ def maximum_likelihood(
     ValueError: an unknown name in `fixed` (the nearest is named), a value outside the support, a count below 1,
         or a likelihood that is finite and differentiable nowhere.
     """
-    _check(likelihood, num_starts, num_steps)
-    fixed = dict(fixed or {})
-    indices = column_indices(likelihood.prior, tuple(fixed)) if fixed else ()
-    for index, value in zip(indices, fixed.values(), strict=True):
-        check_inside(likelihood.prior, index, value)
-    candidates = starting_points(likelihood.prior, NUM_CANDIDATES).copy()
-    candidates[:, list(indices)] = np.asarray(list(fixed.values()), np.float32)
-    peak = _climb_from(likelihood, candidates[0], candidates, indices, num_starts, num_steps)
-    return _fit(likelihood, peak, indices)
-
-
-class _Peak(NamedTuple):
-    """theta `(dim,)`, log L relative to the anchor of the search, and whether it converged."""
-
-    theta: np.ndarray
-    value: float
-    converged: bool
-
-
-def _climb_from(
-    likelihood: LikelihoodRatio,
-    anchor: np.ndarray,
-    candidates: np.ndarray,
-    held: tuple[int, ...] = (),
-    num_starts: int = NUM_STARTS,
-    num_steps: int = NUM_STEPS,
-) -> _Peak:
-    """The best of climbs from the anchor and the likeliest candidates, which have their values where they are held."""
-    prior = likelihood.prior
-    free = np.ones(prior.dim, bool)
-    free[list(held)] = False
-    theta, value, converged = _search(
-        _bare(likelihood), anchor, candidates, anchor[None], free, support_box(prior), num_starts, num_steps
-    )
-    if not np.isfinite(float(value)):
-        raise ValueError(
-            "the likelihood is zero or NaN at every point that was tried, or its derivatives in theta are NaN; are all "
-            "observations possible, and is log_ratio differentiable?"
-        )
-    return _Peak(np.asarray(theta), float(value), bool(converged))
-
-
-def _bare(likelihood: LikelihoodRatio) -> LikelihoodRatio:
-    return LikelihoodRatio(likelihood.ratio, likelihood.x, likelihood.weights, likelihood.rate)
-
-
-def _fit(likelihood: LikelihoodRatio, peak: _Peak, held: tuple[int, ...] = ()) -> Fit:
-    box, columns, theta = support_box(likelihood.prior), likelihood.prior.columns, peak.theta
-    at_end = (theta <= box.low) | (theta >= box.high)
-    at_boundary = tuple(name for i, name in enumerate(columns) if at_end[i] and i not in held)
-    value = float(_evaluate(likelihood, theta))
-    return Fit(columns, theta, value, at_boundary, peak.converged, tuple(columns[i] for i in held))
-
-
-def _check(likelihood: object, num_starts: int = 1, num_steps: int = 1) -> None:
-    if not isinstance(likelihood, LikelihoodRatio):
-        raise TypeError(f"expected a LikelihoodRatio from likelihood_ratio(ratio, x), got {type(likelihood).__name__}")
+    check_likelihood(likelihood)
     for name, count in [("num_starts", num_starts), ("num_steps", num_steps)]:
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
+    fixed = dict(fixed or {})
+    held = column_indices(likelihood.prior, tuple(fixed)) if fixed else ()
+    for index, value in zip(held, fixed.values(), strict=True):
+        check_inside(likelihood.prior, index, value)
+    return highest(likelihood, dict(zip(held, fixed.values(), strict=True)), num_starts=num_starts, num_steps=num_steps)
+
+
+def check_likelihood(likelihood: object) -> None:
+    if not isinstance(likelihood, Likelihood):
+        raise TypeError(f"expected a Likelihood from likelihood(estimator, x), got {type(likelihood).__name__}")
+
+
+def highest(
+    likelihood: Likelihood,
+    held: Mapping[int, float] | None = None,
+    *,
+    start: np.ndarray | None = None,
+    num_starts: int = NUM_STARTS,
+    num_steps: int = NUM_STEPS,
+) -> Fit:
+    """`maximum_likelihood` with checked values of the columns that are held; climbs from `start` `(dim,)` too."""
+    prior, fixed = likelihood.prior, list(held or {})
+    box, candidates, free = support_box(prior), starting_points(prior, NUM_CANDIDATES).copy(), np.ones(prior.dim, bool)
+    if held:
+        candidates[:, fixed], free[fixed] = list(held.values()), False
+    anchor = candidates[0] if start is None else start
+    found = _search(likelihood, anchor, candidates, free, box, num_starts, num_steps)
+    theta, here, value, converged = map(np.asarray, found)
+    if not np.isfinite(here):
+        raise ValueError(
+            "the likelihood is zero or NaN at every point that was tried, or its derivatives in theta are NaN; are all "
+            "observations possible, is log_ratio differentiable, and is the rate positive?"
+        )
+    at_end, columns = free & ((theta <= box.low) | (theta >= box.high)), np.array(prior.columns)
+    boundary, fixed = tuple(columns[at_end].tolist()), tuple(columns[fixed].tolist())
+    return Fit(prior.columns, theta, float(value), boundary, bool(converged), fixed)
+
+
+@eqx.filter_jit
+def _search(likelihood: Likelihood, anchor, candidates, free, box, num_starts: int, num_steps: int):
+    """theta `(dim,)`, log L there relative to a theta nearby, and to the likelihood's anchor; whether it converged."""
+    anchor = jnp.asarray(anchor)
+    starts = jnp.concatenate([anchor[None], best_starts(likelihood.anchored(anchor), candidates, num_starts)])
+
+    def climb(_, found):
+        anchor, starts, _, _ = found
+        theta, value, converged = maximise(likelihood.anchored(anchor), starts, free, box, num_steps)
+        return theta, jnp.broadcast_to(theta, starts.shape), value, converged
+
+    # Once more from what was found, anchored there: the closer the anchor, the finer float32 sees.
+    theta, _, here, converged = jax.lax.fori_loop(0, 2, climb, (anchor, starts, jnp.zeros(()), jnp.asarray(False)))
+    return theta, here, likelihood(theta), converged
 
 
 def conditional(
-    likelihood: LikelihoodRatio, points: np.ndarray, interest: tuple[int, ...], *, best: Fit | None = None
+    likelihood: Likelihood, points: np.ndarray, interest: tuple[int, ...], best: Fit | None = None
 ) -> tuple[Fit, np.ndarray, np.ndarray]:
     """The global maximum, and the conditional maxima where the columns of interest have the values in `points`.
 
     points: `(G, dim)`; columns that are not of interest are ignored. Returns the fit, log L relative to its maximum
     `(G,)`, and the conditional thetas `(G, dim)`.
     """
-    start = maximum_likelihood(likelihood) if best is None else best
-    candidates = starting_points(likelihood.prior, NUM_CANDIDATES)
-    # Anchored at the maximum, so that what is subtracted below is small; then once more from there.
-    anchor = start.theta
-    peak = _climb_from(likelihood, anchor, candidates)
-    theta, values = _conditional(likelihood, anchor, points, interest)
-    if values.max(initial=-np.inf) > peak.value + 10 * TOLERANCE:  # the grid has found a higher hill
-        anchor = theta[np.argmax(values)]
-        peak = _climb_from(likelihood, anchor, candidates)
-        theta, values = _conditional(likelihood, anchor, points, interest)
-    return _fit(likelihood, peak), values - max(peak.value, float(values.max(initial=-np.inf))), theta
+    best = highest(likelihood) if best is None else best
+    theta, values = _conditional(likelihood, points, interest, best)
+    if values.max() > 10 * TOLERANCE:  # the grid has found a higher hill
+        best = highest(likelihood, start=theta[np.argmax(values)])
+        theta, values = _conditional(likelihood, points, interest, best)
+    return best, values - max(0.0, float(values.max())), theta
 
 
 def _conditional(
-    likelihood: LikelihoodRatio, anchor: np.ndarray, points: np.ndarray, interest: tuple[int, ...]
+    likelihood: Likelihood, points: np.ndarray, interest: tuple[int, ...], best: Fit
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Conditional maxima `(G, dim)`, and log L there `(G,)` relative to the anchor."""
-    prior, bare, points = likelihood.prior, _bare(likelihood), np.asarray(points, np.float32)
-    free = np.ones(prior.dim, bool)
+    prior, free = likelihood.prior, np.ones(likelihood.prior.dim, bool)
     free[list(interest)] = False
-    if not free.any():
-        values = np.asarray(_evaluate_each(bare, anchor, points))
-        return points, np.where(np.isnan(values), -np.inf, values)
-    candidates = starting_points(prior, NUM_CANDIDATES // 4)
-    theta, values, _ = _search_each(bare, anchor, points, candidates, free, support_box(prior), 3)
-    return np.asarray(theta), np.asarray(values)
+    candidates, rows = starting_points(prior, NUM_CANDIDATES // 4), filled(points, bucket(len(points)))
+    theta, values = _search_each(likelihood, best.theta, rows, candidates, free, support_box(prior), bool(free.any()))
+    return np.asarray(theta)[: len(points)], np.asarray(values)[: len(points)]
+
+
+@eqx.filter_jit
+def _search_each(likelihood: Likelihood, best, points, candidates, free, box, nuisance: bool):
+    """Conditional maxima at points `(G, dim)`, and log L there `(G,)` relative to that at `best` `(dim,)`."""
+    likelihood = likelihood.anchored(best)
+    if not nuisance:
+        values = map_batches(likelihood, points, CHUNK // len(likelihood.x))
+        return points, jnp.where(jnp.isnan(values), -jnp.inf, values)
+
+    def one(point: jax.Array) -> tuple[jax.Array, jax.Array]:
+        others = best_starts(likelihood, jnp.where(free, candidates, point), 2)
+        return maximise(likelihood, jnp.concatenate([jnp.where(free, best, point)[None], others]), free, box)[:2]
+
+    return map_batches(one, points, CHUNK // (len(likelihood.x) * 3))
 
 
 def profile_likelihood(
-    likelihood: LikelihoodRatio, parameters: Sequence[str] | str, grid: Array | Sequence[Array]
+    likelihood: Likelihood, parameters: Sequence[str] | str, grid: Array | Sequence[Array]
 ) -> Profile:
     """The likelihood as a function of one or two parameters, maximised over all others at each point.
 
     Parameters
     ----------
-    likelihood: from `likelihood_ratio`.
+    likelihood: from `likelihood`.
     parameters: one or two names of the prior's columns.
     grid: for one parameter, increasing values `(G,)`; for two, a pair of such arrays.
 
@@ -244,18 +214,24 @@ def profile_likelihood(
     ValueError: unknown names (the nearest is named), more than two, a grid that does not increase or leaves the
         support.
     """
-    _check(likelihood)
+    check_likelihood(likelihood)
     interest = column_indices(likelihood.prior, parameters)
-    axes = check_grid(likelihood.prior, interest, grid)
-    points = np.zeros((int(np.prod([len(axis) for axis in axes])), likelihood.prior.dim), np.float32)
-    points[:, list(interest)] = np.stack([each.ravel() for each in np.meshgrid(*axes, indexing="ij")], axis=1)
-    best, values, theta = conditional(likelihood, points, interest)
+    axes = checked_grid(likelihood.prior, interest, grid)
+    best, values, theta = conditional(likelihood, grid_points(likelihood.prior, interest, axes), interest)
     shape = tuple(len(axis) for axis in axes)
     names = tuple(likelihood.prior.columns[i] for i in interest)
     return Profile(names, axes, values.reshape(shape), theta.reshape(*shape, -1), best)
 
 
-def check_grid(prior: Prior, interest: tuple[int, ...], grid: Array | Sequence[Array]) -> tuple[np.ndarray, ...]:
+def grid_points(prior: Prior, interest: tuple[int, ...], axes: Sequence[np.ndarray]) -> np.ndarray:
+    """The points of a grid `(G, dim)`, with 0 for the columns that are not of interest."""
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+    points = np.zeros((len(grid), prior.dim), np.float32)
+    points[:, list(interest)] = grid
+    return points
+
+
+def checked_grid(prior: Prior, interest: tuple[int, ...], grid: Array | Sequence[Array]) -> tuple[np.ndarray, ...]:
     """The grid as one or two increasing arrays inside the support."""
     if len(interest) > 2:
         raise ValueError(f"expected one or two parameters of interest, got {len(interest)}; name them with parameters=")

@@ -9,22 +9,28 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
 from ...core.prior import Prior
-from ...core.simulator import AbstractSimulator
 from ...core.solution import Array, Key
 from ..estimates import AbstractRatio
-from .likelihood import Rate, column_indices
-from .statistic import TIE, Sided, check_level, check_sided
-from .toys import check_experiment, toy_statistics
+from .experiment import Experiment, check_experiment
+from .hypothesis import TIE, AbstractCriticalValues, Sided, check_level, of_interest
+from .likelihood import Box, Likelihood, column_indices, support_box
+from .maximum import conditional, grid_points
+from .region import ConfidenceRegion, confidence_region
+from .toys import toy_statistics
 
 NUM_TOYS = 2000
+NUM_HYPOTHESES = {1: 15, 2: 5}  # along each axis, by the number of parameters
+ROOM = 0.4  # about a region for which hypotheses are made, in its widths
+MOST_TURNS = 6
 
 
 @dataclasses.dataclass(frozen=True)
-class NeymanConstruction:
+class NeymanConstruction(AbstractCriticalValues):
     """Toys and critical values at a set of hypotheses. As a function, it interpolates critical values.
 
     Fields
@@ -43,6 +49,10 @@ class NeymanConstruction:
     toys: np.ndarray
     level: float
     sided: Sided
+
+    @property
+    def made_for(self) -> tuple[float, tuple[str, ...], Sided]:
+        return self.level, self.names, self.sided
 
     @property
     def critical(self) -> np.ndarray:
@@ -129,12 +139,10 @@ def _least(level: float) -> int:
 def critical_values(
     key: Key,
     ratio: AbstractRatio,
-    simulator: AbstractSimulator,
+    experiment: Experiment,
     theta: Array,
     *,
     num_toys: int = NUM_TOYS,
-    num_observations: int | None = None,
-    rate: Rate | None = None,
     level: float = 0.95,
     sided: Sided = "two",
     parameters: Sequence[str] | str | None = None,
@@ -146,10 +154,9 @@ def critical_values(
     key: random key.
     ratio: the estimate that the data will be analysed with. Coverage does not depend on its quality, only power does.
         Toys are fitted from fewer starts than data are: where a likelihood has many hills, that can cost coverage.
-    simulator: what makes the toys.
+    experiment: what makes the toys.
     theta: hypotheses `(K, dim)`.
     num_toys: T, at each theta.
-    num_observations: m of each toy; or rate: named theta -> expected number, then each toy has a Poisson number.
     level: probability with which the true hypothesis is kept.
     sided: see `test_statistic`.
     parameters: names of interest. The others are profiled in each toy, and the toys are drawn at their values
@@ -160,21 +167,88 @@ def critical_values(
     TypeError, ValueError: misuse, such as fewer toys than the level needs, priors that disagree, unknown names.
     SimulationError: more than half of the toys failed.
     """
-    points = check_experiment(ratio, simulator, theta, num_observations, rate)
-    interest = column_indices(ratio.prior, parameters)
-    check_sided(sided, len(interest))
-    check_level(level)
+    points = check_experiment(ratio, experiment, theta)
+    interest = of_interest(ratio.prior, parameters, sided, level)
     if num_toys < _least(level):
         raise ValueError(f"num_toys: a level of {level} needs at least {_least(level)} toys per theta, got {num_toys}")
-    q = toy_statistics(
-        key,
-        ratio,
-        simulator,
-        np.repeat(points, num_toys, axis=0),
-        num_observations=num_observations,
-        rate=rate,
-        interest=interest,
-        sided=sided,
-    )
+    q = toy_statistics(key, ratio, experiment, np.repeat(points, num_toys, axis=0), interest, sided)
     names = tuple(ratio.prior.columns[i] for i in interest)
     return NeymanConstruction(ratio.prior, points, names, q.reshape(len(points), num_toys), level, sided)
+
+
+def neyman_region(
+    key: Key,
+    likelihood: Likelihood,
+    level: float = 0.95,
+    *,
+    parameters: Sequence[str] | str | None = None,
+    num_toys: int = 1000,
+    sided: Sided = "two",
+    experiment: Experiment | None = None,
+) -> ConfidenceRegion:
+    """A confidence region whose critical values come from toys, at hypotheses around the region that Wilks gives.
+
+    There are 15 hypotheses about one parameter, 5 x 5 about two; the other parameters have their conditional best fit
+    there, and coverage is guaranteed for these values. Where the region comes out much larger than that of Wilks, the
+    same is done once more around it.
+
+    Parameters
+    ----------
+    key: random key.
+    likelihood: from `likelihood`.
+    level, parameters, sided: see `confidence_region`.
+    num_toys: at each hypothesis.
+    experiment: what makes the toys; by default the simulator of the estimator, with the number of observations, or
+        the rate, of the likelihood.
+
+    Raises
+    ------
+    TypeError, ValueError: misuse; weights that are not 0 or 1, and no experiment.
+    SimulationError: more than half of the toys failed.
+    """
+    region = confidence_region(likelihood, level, parameters=parameters, sided=sided)
+    names, experiment = region.names, experiment or _experiment(likelihood)
+    interest, box = column_indices(likelihood.prior, names), support_box(likelihood.prior)
+    extents = _extents(region)
+    for turn in range(MOST_TURNS):
+        span = _around(extents, box, list(interest))
+        axes = tuple(np.linspace(span[:, 0], span[:, 1], NUM_HYPOTHESES[len(names)], axis=1))
+        theta = conditional(likelihood, grid_points(likelihood.prior, interest, axes), interest, region.best)[2]
+        made = critical_values(
+            jax.random.fold_in(key, turn), likelihood.ratio, experiment, theta,
+            num_toys=num_toys, level=level, sided=sided, parameters=names,
+        )  # fmt: skip
+        region = confidence_region(likelihood, level, parameters=names, critical_values=made, sided=sided)
+        before, extents = extents, _extents(region)
+        if ((extents - before) * [-1, 1] <= 0.8 * ROOM * np.diff(before, axis=1)).all():
+            break  # else it may go on where there were no toys
+    return region
+
+
+def _experiment(likelihood: Likelihood) -> Experiment:
+    simulator, rate = likelihood.ratio.simulator, likelihood.rate
+    if rate is not None:
+        return Experiment(simulator, rate=rate)
+    weight = np.asarray(likelihood.weight)
+    if not np.isin(weight, (0, 1)).all():
+        raise ValueError("with weights other than 0 and 1 it is not known what made the data; give experiment=")
+    return Experiment(simulator, num_observations=int(weight.sum()))
+
+
+def _extents(region: ConfidenceRegion) -> np.ndarray:
+    """For each parameter the ends of the region `(k, 2)`; on the side where q is 0, the best fit is the end."""
+    inside, ends = region.margin <= 0, []
+    for i, (axis, best) in enumerate(zip(region.axes, region.best_fit.values(), strict=True)):
+        kept = np.append(axis[inside.swapaxes(0, i).reshape(len(axis), -1).any(axis=1)], best)
+        low, high = kept.min(), max(kept.max(), kept.min() + axis[1] - axis[0])
+        ends.append((best if region.sided == "upper" else low, best if region.sided == "lower" else high))
+    return np.array(ends)
+
+
+def _around(extents: np.ndarray, box: Box, index: list[int]) -> np.ndarray:
+    """The extents `(k, 2)` and some room about them, inside the support."""
+    width = extents[:, 1] - extents[:, 0]
+    inside = 1e-4 * width  # an open end of the support is not of it
+    low = np.maximum(extents[:, 0] - ROOM * width, box.low[index] + inside)
+    high = np.minimum(extents[:, 1] + ROOM * width, box.high[index] - inside)
+    return np.stack([low, high], axis=1)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,17 +10,17 @@ from contourpy import FillType, LineType, contour_generator
 from scipy.interpolate import RegularGridInterpolator
 
 from ...core.names import nearest
-from ...core.prior import Prior
 from ...core.solution import Array
-from .amortised import AmortisedCritical
-from .likelihood import LikelihoodRatio, column_indices
-from .maximum import Fit, check_grid, maximum_likelihood
-from .neyman import NeymanConstruction
-from .region_grid import FAR, evaluate, intervals, margin, zoom
-from .statistic import Critical, Sided, check_level, check_sided
+from .hypothesis import TIE, CriticalValues, Sided, check_made_for, critical_at, of_interest, statistic
+from .likelihood import Box, Likelihood, support_box
+from .maximum import Fit, check_likelihood, checked_grid, conditional, grid_points, highest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+GRID_SIZES = {1: 121, 2: 41}  # points along each axis, by the number of parameters
+MOST_ZOOMS = 10
+FAR = 1e6  # stands for an infinite statistic where a finite one is needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,11 +159,11 @@ def _shoelace(ring: np.ndarray) -> float:
 
 
 def confidence_region(
-    likelihood: LikelihoodRatio,
+    likelihood: Likelihood,
     level: float = 0.95,
     *,
     parameters: Sequence[str] | str | None = None,
-    critical: Critical | None = None,
+    critical_values: CriticalValues | None = None,
     grid: Array | Sequence[Array] | None = None,
     sided: Sided = "two",
 ) -> ConfidenceRegion:
@@ -171,11 +171,11 @@ def confidence_region(
 
     Parameters
     ----------
-    likelihood: from `likelihood_ratio`.
+    likelihood: from `likelihood`.
     level: nominal confidence.
     parameters: one or two names; all if there are no more than two.
-    critical: None for Wilks' theorem. A `NeymanConstruction` or `AmortisedCritical` of the same level, parameters and
-        `sided`, or any function of theta `(G, dim)`; the profiled parameters have their conditional
+    critical_values: None for Wilks' theorem. A `NeymanConstruction` or `AmortisedCritical` of the same level,
+        parameters and `sided`, or any function of theta `(G, dim)`; the profiled parameters have their conditional
         best fit there. A number, or an array in the shape of `grid`.
     grid: increasing values `(G,)`, or a pair of such. If None, a grid over the support is narrowed, or widened where
         the support has no end, until the region fills it. A second hill narrower than its first
@@ -188,38 +188,95 @@ def confidence_region(
     ValueError: unknown names (the nearest is named), more than two, a level out of (0, 1), critical values
         that were made for something else, or a bad grid.
     """
-    check_level(level)
-    best = maximum_likelihood(likelihood)
-    interest = _interest(likelihood.prior, parameters)
-    check_sided(sided, len(interest))
-    names = tuple(likelihood.prior.columns[i] for i in interest)
-    _check_critical(critical, level, names, sided, grid is not None)
-    if grid is not None:
-        axes = check_grid(likelihood.prior, interest, grid)
-        best, q, limits = evaluate(likelihood, axes, interest, critical, level, sided, best)
-    else:
-        axes, best, q, limits = zoom(likelihood, interest, critical, level, sided, best)
-    return ConfidenceRegion(names, axes, q, limits, level, sided, best)
-
-
-def _interest(prior: Prior, parameters: Sequence[str] | str | None) -> tuple[int, ...]:
-    interest = column_indices(prior, parameters)
-    if len(interest) > 2:
+    check_likelihood(likelihood)
+    prior = likelihood.prior
+    interest = of_interest(prior, parameters, sided, level)
+    names = tuple(prior.columns[i] for i in interest)
+    if len(names) > 2:
         raise ValueError(
-            f"a region has one or two parameters, got {len(interest)}; name them with parameters= "
+            f"a region has one or two parameters, got {len(names)}; name them with parameters= "
             f"out of {', '.join(prior.columns)}, and the others are profiled"
         )
-    return interest
+    check_made_for(critical_values, level, names, sided)
+    axes = None if grid is None else checked_grid(prior, interest, grid)
+    if not callable(critical_values) and np.ndim(critical_values) > 0:  # pyright: ignore
+        critical_values = _on_grid(critical_values, axes)
+
+    def ask(axes: tuple[np.ndarray, ...], best: Fit | None) -> ConfidenceRegion:
+        points, shape = grid_points(prior, interest, axes), tuple(map(len, axes))
+        best, relative, theta = conditional(likelihood, points, interest, best)
+        q = statistic(relative, points[:, interest[0]], best.theta[interest[0]], sided)
+        critical = critical_at(critical_values, theta, level, len(interest), sided)
+        return ConfidenceRegion(names, axes, q.reshape(shape), critical.reshape(shape), level, sided, best)
+
+    return _zoom(ask, support_box(prior), list(interest), highest(likelihood)) if axes is None else ask(axes, None)
 
 
-def _check_critical(
-    critical: Critical | None, level: float, names: tuple[str, ...], sided: Sided, has_grid: bool
-) -> None:
-    if isinstance(critical, NeymanConstruction | AmortisedCritical):
-        made, wanted = (critical.level, critical.names, critical.sided), (level, names, sided)
-        if made != wanted:
-            raise ValueError(
-                f"critical: made for (level, parameters, sided) {made}, and the region is to have {wanted}"
-            )
-    elif critical is not None and not callable(critical) and np.ndim(critical) > 0 and not has_grid:
-        raise ValueError("critical: an array needs the grid that it belongs to; give grid=")
+def _on_grid(critical: Any, axes: tuple[np.ndarray, ...] | None) -> np.ndarray:
+    if axes is None:
+        raise ValueError("critical_values: an array needs the grid that it belongs to; give grid=")
+    shape = tuple(len(axis) for axis in axes)
+    if np.shape(critical) != shape:
+        raise ValueError(f"critical_values: expected the grid's shape {shape}, got {np.shape(critical)}")
+    return np.ravel(np.asarray(critical))
+
+
+def _zoom(
+    ask: Callable[[tuple[np.ndarray, ...], Fit], ConfidenceRegion], box: Box, index: list[int], best: Fit
+) -> ConfidenceRegion:
+    """The answer on a grid that the region fills."""
+    ends = np.stack([box.low[index], box.high[index]]).astype(np.float64)
+    reach = np.stack([best.theta[index] - box.scale[index], best.theta[index] + box.scale[index]])
+    span = np.where(np.isfinite(ends), ends, reach)
+    region = ask(tuple(np.linspace(span[0], span[1], GRID_SIZES[len(index)], axis=1)), best)
+    for _ in range(MOST_ZOOMS - 1):
+        wanted = np.stack([_window(region, j, index[j], ends[:, j]) for j in range(len(index))], axis=1)
+        width, old = wanted[1] - wanted[0], span[1] - span[0]
+        enough = (width > 0.5 * old) & (wanted[0] >= span[0]) & (wanted[1] <= span[1])
+        enough |= width < 1e-5 * np.max(np.abs(span), axis=0)  # of what float32 tells apart
+        if enough.all():
+            break
+        span = np.where(enough, span, wanted)
+        region = ask(tuple(np.linspace(span[0], span[1], GRID_SIZES[len(index)], axis=1)), region.best)
+    return region
+
+
+def _window(region: ConfidenceRegion, j: int, column: int, ends: np.ndarray) -> np.ndarray:
+    """The part of axis j that holds the region and some room about it; more than the axis where it runs over."""
+    axis, inside = region.axes[j], (region.margin <= 0).swapaxes(0, j)
+    inside = inside.reshape(len(axis), -1).any(axis=1)
+    cell, held = axis[1] - axis[0], np.append(axis[inside], np.clip(region.best.theta[column], axis[0], axis[-1]))
+    room = max(cell, 0.15 * (held.max() - held.min()))
+    low, high = held.min() - room, held.max() + room
+    if held.min() == axis[0] > ends[0]:
+        low = axis[0] - (axis[-1] - axis[0])
+    if held.max() == axis[-1] < ends[1]:
+        high = axis[-1] + (axis[-1] - axis[0])
+    return np.clip([low, high], *ends)
+
+
+# -- where a curve on a grid crosses 0 ---------------------------------------------------------------
+
+
+def margin(q: np.ndarray, critical: np.ndarray) -> np.ndarray:
+    """sqrt(q) - sqrt(critical), finite; a q that exceeds its critical value by rounding alone does not exceed it."""
+    return np.sqrt(np.minimum(np.asarray(q, np.float64), FAR)) - np.sqrt(np.minimum(critical, FAR) + TIE)
+
+
+def intervals(axis: np.ndarray, margins: np.ndarray) -> list[tuple[float, float]]:
+    """Where the margins `(G,)` are not positive: intervals with linearly interpolated ends."""
+    padded = np.concatenate([[False], margins <= 0, [False]])
+    starts, stops = np.flatnonzero(padded[1:] & ~padded[:-1]), np.flatnonzero(padded[:-1] & ~padded[1:]) - 1
+    ends = []
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        low = axis[0] if start == 0 else _crossing(axis, margins, start, start - 1)
+        high = axis[-1] if stop == len(axis) - 1 else _crossing(axis, margins, stop, stop + 1)
+        ends.append((float(low), float(high)))
+    return ends
+
+
+def _crossing(axis: np.ndarray, margins: np.ndarray, inside: int, outside: int) -> float:
+    share = -margins[inside] / (margins[outside] - margins[inside])
+    # Nothing can be interpolated where the likelihood drops to 0: the region goes as far as it may.
+    share = 1.0 if margins[outside] > np.sqrt(FAR) / 2 else share
+    return axis[inside] + share * (axis[outside] - axis[inside])

@@ -1,12 +1,13 @@
 """Small models whose likelihoods are known by hand, for the tests of frequentist inference."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
 import quincunx as qx
-from quincunx.answers.estimates import AbstractRatio
-from quincunx.core.simulator import Exact
+from quincunx.answers.estimates import AbstractPosteriorEstimator, AbstractRatio
+from quincunx.core.simulator import AbstractSimulator, Exact, NamedSimulator
 from quincunx.gold.mined import mined_simulator
 from quincunx.sample.black_box import simulator
 
@@ -35,31 +36,34 @@ def counting(key, theta):
     return jax.random.uniform(key)
 
 
+lost = NamedSimulator("counting", counting.prior, "it is lost")
+
+
 class Flat(AbstractRatio):
     """log r = 0."""
 
-    @property
-    def prior(self):
-        return counting.prior
-
-    @property
-    def event_shape(self):
-        return ()
+    simulator: AbstractSimulator = eqx.field(static=True, default=counting)
+    event_shape: tuple[int, ...] = eqx.field(static=True, default=())
 
     def log_ratio(self, theta, x):
         return jnp.zeros(len(x)) * theta[0]
 
 
+class Machine(AbstractPosteriorEstimator):
+    """Has a posterior only."""
+
+    simulator: AbstractSimulator = eqx.field(static=True, default=counting)
+    event_shape: tuple[int, ...] = eqx.field(static=True, default=())
+
+    def infer(self, key, x):
+        raise NotImplementedError
+
+
 class Kinked(AbstractRatio):
     """The log-ratio of `mean`, with a derivative that is NaN everywhere."""
 
-    @property
-    def prior(self):
-        return mean.prior
-
-    @property
-    def event_shape(self):
-        return ()
+    simulator: AbstractSimulator = eqx.field(static=True, default=mean)
+    event_shape: tuple[int, ...] = eqx.field(static=True, default=())
 
     def log_ratio(self, theta, x):
         return -0.5 * (x - theta[0]) ** 2 + jnp.sqrt(0 * theta[0])
@@ -68,13 +72,8 @@ class Kinked(AbstractRatio):
 class Asymmetry(AbstractRatio):
     """weinberg where |A| is at most 2: log (1 + A x / (1 + x^2)), smooth there."""
 
-    @property
-    def prior(self):
-        return qx.problems.weinberg.prior
-
-    @property
-    def event_shape(self):
-        return ()
+    simulator: AbstractSimulator = eqx.field(static=True, default=qx.problems.weinberg)
+    event_shape: tuple[int, ...] = eqx.field(static=True, default=())
 
     def log_ratio(self, theta, x):
         return jnp.log1p(jnp.maximum(qx.problems.asymmetry(theta) * x / (1 + x**2), -0.999))

@@ -5,25 +5,41 @@ q = 2 [max log L - max log L given the hypothesis], with the one-sided variants 
 limits is the q-tilde of that paper (eq. 16).
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
 from ...core.names import nearest
 from ...core.prior import Prior
 from ...core.solution import Array
-from .likelihood import LikelihoodRatio, check_inside, column_indices
-from .maximum import Fit, conditional
+from .likelihood import Likelihood, check_inside, column_indices
+from .maximum import Fit, check_likelihood, conditional
 
 Sided = Literal["two", "upper", "lower"]
-Critical = float | Array | Callable[[np.ndarray], Array]  # a number, one per theta, or a function of theta (G, dim)
 
 # Statistics of the same data, computed along two paths in float32, may differ by as much. What is closer is a tie.
 TIE = 1e-3
+
+
+class AbstractCriticalValues(abc.ABC):
+    """Critical values as a function of theta, made for one kind of region."""
+
+    @property
+    @abc.abstractmethod
+    def made_for(self) -> tuple[float, tuple[str, ...], Sided]:
+        """Level, parameters of interest, and which test statistic."""
+
+    @abc.abstractmethod
+    def __call__(self, theta: Array) -> np.ndarray:
+        """Critical values `(G,)` at theta `(G, dim)`."""
+
+
+# A number, one per theta, or a function of theta `(G, dim)`.
+CriticalValues = float | Array | Callable[[np.ndarray], Array] | AbstractCriticalValues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +89,13 @@ class HypothesisTest:
 
 
 def test_statistic(
-    likelihood: LikelihoodRatio, theta: Mapping[str, float] | Array, *, sided: Sided = "two"
+    likelihood: Likelihood, theta: Mapping[str, float] | Array, *, sided: Sided = "two"
 ) -> HypothesisTest:
     """Test a hypothesis by the profile likelihood ratio.
 
     Parameters
     ----------
-    likelihood: from `likelihood_ratio`.
+    likelihood: from `likelihood`.
     theta: the hypothesis: values of the parameters of interest by name, the others being profiled; or all `(dim,)`.
     sided: "two", eq. 8 of arXiv:1007.1727; "upper", for upper limits: 0 where the best fit lies above the hypothesis
         (eqs. 14, 16); "lower", for lower limits and, at a null of no signal, for discovery: 0 where the best
@@ -87,50 +103,38 @@ def test_statistic(
 
     Raises
     ------
+    TypeError: not a likelihood.
     ValueError: unknown names (the nearest is named), values outside the support, a shape other than `(dim,)`,
         or an unknown `sided`.
     """
+    check_likelihood(likelihood)
     prior = likelihood.prior
-    if not isinstance(theta, Mapping) and np.shape(theta) != (prior.dim,):
-        raise ValueError(
-            f"theta: expected shape ({prior.dim},), a value for each of {prior.columns}, got {np.shape(theta)}"
-        )
-    named = (
-        dict(theta) if isinstance(theta, Mapping) else dict(zip(prior.columns, np.asarray(theta).tolist(), strict=True))
-    )
-    interest = column_indices(prior, tuple(named))
-    check_sided(sided, len(interest))
+    if not isinstance(theta, Mapping):
+        if np.shape(theta) != (prior.dim,):
+            raise ValueError(
+                f"theta: expected shape ({prior.dim},), a value for each of {prior.columns}, got {np.shape(theta)}"
+            )
+        theta = dict(zip(prior.columns, np.asarray(theta), strict=True))
+    named = {name: float(value) for name, value in theta.items()}
+    interest = of_interest(prior, tuple(named), sided)
     point = np.zeros((1, prior.dim), np.float32)
     for index, value in zip(interest, named.values(), strict=True):
         check_inside(prior, index, value)
         point[0, index] = value
     best, relative, thetas = conditional(likelihood, point, interest)
     q = statistic(relative, point[:, interest[0]], best.theta[interest[0]], sided)
-    return HypothesisTest({name: float(v) for name, v in named.items()}, float(q[0]), sided, best, thetas[0])
+    return HypothesisTest(named, float(q[0]), sided, best, thetas[0])
 
 
 test_statistic.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]  # pytest would take it for a test
 
 
-def statistics_at(
-    likelihood: LikelihoodRatio, theta: Array, *, parameters: Sequence[str] | str | None = None, sided: Sided = "two"
-) -> np.ndarray:
-    """q `(K,)` of the hypotheses in the rows of theta `(K, dim)`; parameters of interest by name, all for None."""
-    interest = column_indices(likelihood.prior, parameters)
-    check_sided(sided, len(interest))
-    points = check_rows(likelihood.prior, theta)
-    best, relative, _ = conditional(likelihood, points, interest)
-    return statistic(relative, points[:, interest[0]], best.theta[interest[0]], sided)
-
-
-def statistic(relative: Array, tested: Array, best: Array, sided: Sided) -> Any:
+def statistic(relative: Any, tested: Any, best: Any, sided: Sided, xp: Any = np) -> Any:
     """q from log L relative to its maximum, the tested value, and the best fit of the parameter; NumPy or JAX."""
-    q = -2 * jnp.minimum(relative, 0.0)
-    if sided == "upper":
-        q = jnp.where(best > tested, 0.0, q)
-    if sided == "lower":
-        q = jnp.where(best < tested, 0.0, q)
-    return q if isinstance(relative, type(q)) else np.asarray(q)
+    q = -2 * xp.minimum(relative, 0.0)
+    if sided == "two":
+        return q
+    return xp.where(best > tested if sided == "upper" else best < tested, 0.0, q)
 
 
 def p_value(q: Array | float, dof: int = 1, sided: Sided = "two") -> np.ndarray:
@@ -154,27 +158,28 @@ def significance(p: Array | float) -> np.ndarray:
 
 def wilks_critical(level: float, dof: int = 1, sided: Sided = "two") -> float:
     """The q that is exceeded with probability 1 - level, by Wilks' theorem."""
-    check_level(level)
-    check_sided(sided, dof)
     if sided == "two":
         return float(stats.chi2.ppf(level, dof))
     return float(max(stats.norm.ppf(level), 0.0) ** 2)
 
 
-def critical_at(critical: Critical, theta: np.ndarray) -> np.ndarray:
-    """A critical value of any kind, as an array `(G,)` at theta `(G, dim)`.
+def critical_at(critical: CriticalValues | None, theta: np.ndarray, level: float, dof: int, sided: Sided) -> np.ndarray:
+    """Critical values of any kind, as an array `(G,)` at theta `(G, dim)`; None stands for Wilks' theorem.
 
     Raises
     ------
     ValueError: a wrong shape, NaN, or a negative value.
     """
+    critical = wilks_critical(level, dof, sided) if critical is None else critical
     values = np.asarray(critical(theta) if callable(critical) else critical, np.float64)
     if values.ndim == 0:
         values = np.full(len(theta), float(values))
     if values.shape != (len(theta),):
-        raise ValueError(f"critical: expected a number, or shape ({len(theta)},), one per theta, got {values.shape}")
+        raise ValueError(
+            f"critical_values: expected a number, or shape ({len(theta)},), one per theta, got {values.shape}"
+        )
     if np.isnan(values).any() or (values < 0).any():
-        raise ValueError("critical: expected values of 0 or more")
+        raise ValueError("critical_values: expected values of 0 or more")
     return values
 
 
@@ -195,12 +200,18 @@ def check_sided(sided: str, dof: int) -> None:
         raise ValueError(f"sided={sided!r} takes one parameter of interest, got {dof}; name it with parameters=")
 
 
-def check_rows(prior: Prior, theta: Array) -> np.ndarray:
-    """theta as float32 `(K, dim)`, inside the prior's support."""
-    values = np.asarray(theta, np.float32)
-    if values.ndim != 2 or values.shape[1] != prior.dim or len(values) == 0:
+def of_interest(
+    prior: Prior, parameters: Sequence[str] | str | None, sided: Sided, level: float = 0.5
+) -> tuple[int, ...]:
+    """The columns of the parameters of interest, after a check of these and of what is asked about them."""
+    check_level(level)
+    interest = column_indices(prior, parameters)
+    check_sided(sided, len(interest))
+    return interest
+
+
+def check_made_for(critical: object, level: float, names: tuple[str, ...], sided: Sided) -> None:
+    if isinstance(critical, AbstractCriticalValues) and critical.made_for != (level, names, sided):
         raise ValueError(
-            f"theta: expected shape (K, {prior.dim}), a column for each of {prior.columns}, got {values.shape}"
+            f"critical_values: made for (level, parameters, sided) {critical.made_for}, not for {(level, names, sided)}"
         )
-    prior.check(values)
-    return values
