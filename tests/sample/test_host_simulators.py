@@ -1,5 +1,6 @@
 """Simulators on the host: NumPy functions in worker processes, and programs in any language."""
 
+import dataclasses
 import importlib
 import os
 import signal
@@ -15,11 +16,12 @@ import numpyro.distributions as dist
 import pytest
 
 from quincunx.core.prior import Prior
-from quincunx.sample import pool as _host_pool
+from quincunx.sample import pool
 from quincunx.sample.executable import executable
-from quincunx.sample.numpy_function import NumpySimulator, numpy_simulator
+from quincunx.sample.numpy_function import numpy_simulator
 
 KEY = jax.random.key(0)
+FILE = os.path.basename(__file__)
 RATE = Prior(rate=dist.Uniform(1, 9))
 MIXED = Prior(rate=dist.Uniform(1, 9), beta=dist.Normal(0, 1).expand((2,)))
 CASE = Prior(case=dist.Uniform(0, 100))
@@ -59,15 +61,17 @@ def counts(rng, theta):
     return rng.poisson(theta["rate"])
 
 
+def with_workers(simulator, workers):
+    return dataclasses.replace(simulator, workers=workers)
+
+
 def test_same_bits_with_any_number_of_workers():
     theta = RATE.sample(KEY, 30)
-    here, failures = NumpySimulator(counts.function, RATE, "counts", workers=0).draw(KEY, theta, 5)
+    here, failures = with_workers(counts, 0).draw(KEY, theta, 5)
     assert here.shape == (30, 5) and here.dtype == np.float32 and failures == ()
     for workers in (1, 3):
-        x, _ = NumpySimulator(counts.function, RATE, "counts", workers=workers).draw(KEY, theta, 5)
-        np.testing.assert_array_equal(x, here)
-    other, _ = NumpySimulator(counts.function, RATE, "counts", workers=0).draw(jax.random.key(1), theta, 5)
-    assert (other != here).any()
+        np.testing.assert_array_equal(with_workers(counts, workers).draw(KEY, theta, 5)[0], here)
+    assert (with_workers(counts, 0).draw(jax.random.key(1), theta, 5)[0] != here).any()
 
 
 def test_rows_are_independent_of_one_another_and_follow_their_law():
@@ -130,16 +134,15 @@ def line_of(mark: str) -> int:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_failed_row_says_why_and_leaves_the_others_alone(workers):
-    simulator = NumpySimulator(harmless.function, CASE, "harmless", workers=workers)
-    x, failures = simulator.draw(KEY, cases(12), 2)
+    x, failures = with_workers(harmless, workers).draw(KEY, cases(12), 2)
     expected = {
-        1: f"TypeError: no such knob (line {line_of('# line A')} of test_host.py)",
-        2: f"LinAlgError: Singular matrix (line {line_of('# line B')} of test_host.py)",
+        1: f"TypeError: no such knob (line {line_of('# line A')} of {FILE})",
+        2: f"LinAlgError: Singular matrix (line {line_of('# line B')} of {FILE})",
         3: "2 of 2 observations are NaN or infinite",
         4: "returned shape (3,), others (2,)",
         5: "the function returned [[1.0], [2.0, 3.0]], a nest of lists of unequal lengths",
         6: "the function returned [None, 'three'], which is not an array of real numbers",
-        7: f"SystemExit: enough (line {line_of('# line C')} of test_host.py)",
+        7: f"SystemExit: enough (line {line_of('# line C')} of {FILE})",
         8: "2 of 2 observations are NaN or infinite",
     }
     assert reasons(failures) == expected
@@ -209,7 +212,7 @@ def test_a_row_that_kills_its_worker_fails_alone_and_nothing_hangs():
 
 
 def test_when_all_first_rows_kill_their_worker_the_rest_is_not_tried(monkeypatch):
-    monkeypatch.setattr(_host_pool, "HOPELESS", 3)
+    monkeypatch.setattr(pool, "HOPELESS", 3)
     x, failures = numpy_simulator(CASE)(lambda rng, theta: os._exit(1)).draw(KEY, cases(50), 2)
     assert x.shape == (50, 2) and len(failures) == 50
     assert failures[2].reason == "the worker process ended in this row (exit code 1)"
@@ -234,11 +237,10 @@ def test_workers_are_kept_replaced_when_dead_and_know_the_latest_function():
     assert failures == () and x[0, 0, 0] != first[0, 0]
 
 
-def test_a_worker_imports_neither_jax_nor_the_package_and_starts_no_workers(monkeypatch):
+def test_a_worker_imports_little_of_the_package_and_starts_no_workers(monkeypatch):
     @numpy_simulator(RATE)
     def look(rng, theta):
-        names = {name.split(".")[0] for name in sys.modules}
-        return ["jax" in names, "quincunx" in names, "QUINCUNX_WORKER" in os.environ]
+        return ["jax" in sys.modules, "quincunx.core.prior" in sys.modules, "QUINCUNX_WORKER" in os.environ]
 
     x, _ = look.draw(KEY, RATE.sample(KEY, 2), 1)
     assert x.tolist() == [[[0.0, 0.0, 1.0]]] * 2
@@ -284,24 +286,24 @@ def test_misuse_is_refused_at_once():
 # A user's script: no guard against being imported again, functions in __main__, and Ctrl-C.
 SCRIPT = """
 import os, signal, sys, threading, time
-import jax, numpyro.distributions as dist
-from quincunx.host import executable, numpy_simulator
-from quincunx.prior import Prior
-from quincunx.simulate import simulate
+import jax, numpy as np, numpyro.distributions as dist
+import quincunx as qx
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 print("running", flush=True)
 OFFSET = 10.0
 
 def shift(x):
     return x + OFFSET
 
-@numpy_simulator(Prior(rate=dist.Uniform(1, 9)))
+@qx.numpy_simulator(qx.Prior(rate=dist.Uniform(1, 9)))
 def where(rng, theta):
     return [os.getpid(), shift(theta["rate"])]
 
-sims = simulate(jax.random.key(0), where, num_simulations=40)
-print("right", bool((sims.x[:, 0, 1] == sims.theta[:, 0] + OFFSET).all()))
-print("pids", *sorted(set(sims.x[:, 0, 0].astype(int).tolist())), flush=True)
+sims = qx.simulate(jax.random.key(0), where, num_simulations=40)
+x, theta = np.asarray(sims.x), np.asarray(sims.theta)
+print("right", bool((x[:, 0, 1] == theta[:, 0] + OFFSET).all()))
+print("pids", *sorted(set(x[:, 0, 0].astype(int).tolist())), flush=True)
 
 log = open(sys.argv[1], "a+")
 
@@ -313,11 +315,11 @@ def press_when(pids):
 def interrupt(simulator, pids):
     threading.Thread(target=press_when, args=[pids], daemon=True).start()
     try:
-        simulate(jax.random.key(0), simulator, num_simulations=4)
+        qx.simulate(jax.random.key(0), simulator, num_simulations=4)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 
-@numpy_simulator(where.prior)
+@qx.numpy_simulator(where.prior)
 def endless(rng, theta):
     with open(sys.argv[1], "a") as log:
         log.write(f"{os.getpid()} ")
@@ -325,7 +327,7 @@ def endless(rng, theta):
         pass
 
 interrupt(endless, 2)
-interrupt(executable(["sh", "-c", f"sleep 60 & echo $! $$ >> {sys.argv[1]}; wait"], where.prior), 6)
+interrupt(qx.executable(["sh", "-c", f"sleep 60 & echo $! $$ >> {sys.argv[1]}; wait"], where.prior), 6)
 """
 
 

@@ -1,6 +1,6 @@
 """`simulate`: draws from the prior or given parameters, rows that fail, and what is refused."""
 
-import importlib
+import sys
 
 import equinox as eqx
 import jax
@@ -32,6 +32,12 @@ def fragile(key, theta):
     level = theta["level"] + 0 * jax.random.normal(key)
     level = jnp.where(level > 0.7, jnp.nan, level)
     return jnp.where((level < 0.1) & jax.random.bernoulli(key), jnp.inf, level)
+
+
+def chunks_of_two(monkeypatch):
+    module = sys.modules["quincunx.sample.simulate"]
+    monkeypatch.setattr(module, "FEW", 2 * module.PER_OBSERVATION)
+    monkeypatch.setattr(module, "CHUNK", 2 * module.PER_OBSERVATION)
 
 
 class Recorder(AbstractProgress):
@@ -66,19 +72,29 @@ def test_shapes_and_law():
 
 
 def test_same_key_same_bits_and_another_key_others():
-    one, two = (simulate(KEY, normal, num_simulations=5, num_observations=3) for _ in range(2))
-    np.testing.assert_array_equal(one.theta, two.theta)
-    np.testing.assert_array_equal(one.x, two.x)
-    other = simulate(jax.random.key(1), normal, num_simulations=5, num_observations=3)
-    assert (np.asarray(other.theta) != np.asarray(one.theta)).all() and (np.asarray(other.x) != np.asarray(one.x)).all()
+    one, two, other = (simulate(jax.random.key(k), normal, num_simulations=5, num_observations=3) for k in (0, 0, 1))
+    for field in ("theta", "x"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(two, field))
+        assert (np.asarray(getattr(other, field)) != np.asarray(getattr(one, field))).all()
 
 
-def test_given_parameters_are_kept_as_they_are():
-    theta = np.array([[0.5, -1.0, 1.0], [0.5, -1.0, 1.0]])
+@pytest.mark.parametrize(
+    "theta",
+    [
+        np.array([[0.5, -1.0, 1.0]] * 2),
+        {"shift": [-1.0, 1.0], "mean": [0.5, 0.5]},
+        {"mean": 0.5, "shift": np.array([[-1.0, 1.0]] * 2)},
+    ],
+)
+def test_given_parameters_are_kept_as_they_are(theta):
     sims = simulate(KEY, normal, theta=theta)
-    np.testing.assert_array_equal(sims.theta, theta)
+    np.testing.assert_array_equal(sims.theta, [[0.5, -1.0, 1.0]] * 2)
     assert sims.x.shape == (2, 1, 2)
     assert (sims.x[0] != sims.x[1]).all()  # equal parameters, independent rows
+
+
+def test_one_theta_by_name():
+    assert simulate(KEY, normal, theta={"mean": 0.5, "shift": [0.0, 1.0]}).theta.tolist() == [[0.5, 0.0, 1.0]]
 
 
 def test_picking_rows():
@@ -139,7 +155,7 @@ def test_failures_of_host_simulators():
 
 
 def test_a_shape_that_changes_between_chunks_fails_rows(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("quincunx.sample.simulate"), "CHUNK", 20)  # two rows at a time
+    chunks_of_two(monkeypatch)
 
     @numpy_simulator(Prior(case=dist.Uniform(0, 20)), workers=0)
     def fickle(rng, theta):
@@ -161,10 +177,18 @@ def test_a_shape_that_changes_between_chunks_fails_rows(monkeypatch):
 
 
 def test_chunks_hold_independent_draws(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("quincunx.sample.simulate"), "CHUNK", 20)
+    chunks_of_two(monkeypatch)
     noise = numpy_simulator(UNIT, workers=0)(lambda rng, theta: rng.normal())
-    sims = simulate(KEY, noise, theta=np.full((9, 1), 0.5))
-    assert len(np.unique(sims.x)) == 9
+    for box in (noise, simulator(UNIT)(lambda key, theta: jax.random.normal(key))):
+        assert len(np.unique(simulate(KEY, box, theta=np.full((9, 1), 0.5)).x)) == 9
+
+
+def test_failures_in_chunks_are_those_of_the_whole(monkeypatch):
+    chunks_of_two(monkeypatch)
+    level = np.float32([0.2, 0.3, 0.9, 0.4, 0.95, 0.5, 0.6])  # the last chunk is filled up with the first row
+    sims = simulate(KEY, fragile, theta=level[:, None])
+    assert [failure.row for failure in sims.failures] == [2, 4]
+    np.testing.assert_array_equal(sims.x[:, 0], level[[0, 1, 3, 5, 6]])
 
 
 def test_progress_is_finished_when_the_simulator_is_interrupted():
@@ -191,6 +215,8 @@ def test_progress_is_finished_when_the_simulator_is_interrupted():
         ({"theta": [[0.5, 0]]}, r"expected shape \(n, 3\).*got \(1, 2\)"),
         ({"theta": np.zeros((2, 2, 3))}, r"expected shape \(n, 3\).*got \(2, 2, 3\)"),
         ({"theta": np.zeros((0, 3))}, "theta has no rows"),
+        ({"theta": {"mean": [0.5] * 3, "shift": np.zeros((2, 2))}}, r"as many values of every.*\(3,\).*\(2,\)"),
+        ({"theta": {"meen": 0.5, "shift": np.zeros(2)}}, "unknown parameter 'meen' .did you mean 'mean'"),
         ({"theta": [[0.5, 0, 0], [1.5, 0, 0]]}, r"parameter 'mean': 1.5 is outside the support of its prior, Uniform\(low=0.*, high=1"),  # noqa: E501
         ({"theta": [[np.nan, 0, 0]]}, "parameter 'mean': nan is outside"),
         ({"theta": [[0.5, 0, np.nan]]}, "parameter 'shift': .* is outside"),
@@ -202,3 +228,11 @@ def test_misuse_is_refused_before_any_work(options, message):
     with pytest.raises(ValueError, match=message):
         simulate(KEY, watched, **options)
     assert calls == []
+
+
+@pytest.mark.parametrize("use", [np.exp, lambda mean: np.random.default_rng(0).poisson(mean)])
+def test_numpy_in_a_function_of_jax_is_named_with_the_cure(use):
+    numpy = simulator(UNIT, name="counts")(lambda key, theta: use(theta["level"]))
+    for call in (lambda: numpy.event_shape, lambda: simulate(KEY, numpy, num_simulations=2)):
+        with pytest.raises(TypeError, match=r"'counts' calls NumPy.*use jax.numpy, or @qx.numpy_simulator"):
+            call()

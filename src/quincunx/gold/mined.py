@@ -145,7 +145,7 @@ def mine_rows(
 ) -> Gold:
     """The gold of every row, from functions of one: `path(key, theta) -> (x, z)`, `log_prob(theta, x, z) -> ()`.
 
-    Rows and alternatives are filled up to buckets; what a row gives does not depend on that.
+    Rows and alternatives are filled up to buckets; what a row gives does not depend on that, up to rounding.
     """
     theta, alternatives = np.asarray(theta, np.float32), np.asarray(alternatives, np.float32)
     num_rows, num_others = len(theta), alternatives.shape[-2]

@@ -62,7 +62,7 @@ def draw_rows(
     """What `draw` gives, from a function of one observation.
 
     Both numbers are filled up to buckets: of rows by half at most, of observations by an eighth. What is drawn for a
-    row does not depend on that, as JAX counts its random numbers.
+    row does not depend on that, up to rounding: JAX counts its random numbers.
     """
     theta = np.asarray(theta, np.float32)
     size, width = bucket(len(theta)), bucket(num_observations, 8)
