@@ -148,7 +148,7 @@ def _statistic(ratio: AbstractRatio, reference: AbstractReference, theta: Array,
     """The estimated log-ratio `(n,)` to the reference, cut at +-100; for a point, the difference of two."""
     s = ratio.log_ratio(theta, x)
     if isinstance(reference, PointReference):
-        s = s - ratio.log_ratio(reference.theta, x)
+        s = s - ratio.log_ratio(jnp.asarray(reference.theta), x)
     return jnp.clip(s, -MOST_LOG_RATIO, MOST_LOG_RATIO)
 
 

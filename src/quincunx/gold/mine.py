@@ -95,12 +95,12 @@ def contrast(
     theta for every row: there are no joint log-probabilities to evaluate over it.
     """
     check_reference(reference)
-    if isinstance(reference, MarginalReference) and reference.pool is None and theta is None:
-        reference = MarginalReference(num_simulations)  # no gold to mine: a larger pool costs nothing
-    ready, plan, run_key = _planned(key, simulator, num_simulations, theta, reference)
+    anywhere = isinstance(reference, MarginalReference) and reference.pool is None and theta is None
+    wanted = MarginalReference(num_simulations) if anywhere else reference  # no gold to mine: a larger pool is free
+    ready, plan, run_key = _planned(key, simulator, num_simulations, theta, wanted)
     sims = simulate(run_key, simulator, theta=plan.drawn_at, progress=progress)
     kept = np.setdiff1d(np.arange(num_simulations), [failure.row for failure in sims.failures])
-    return dataclasses.replace(sims, reference=ready, **_columns(plan, kept))
+    return dataclasses.replace(sims, reference=reference if anywhere else ready, **_columns(plan, kept))
 
 
 def _planned(

@@ -195,7 +195,7 @@ def _ratios(key: Key, simulator: AbstractMinedSimulator, theta: np.ndarray, refe
     """Observations from the reference, and their log-ratios at every theta `(rows, K)`, in float64."""
     order_key, key = jax.random.split(key)
     at_point = isinstance(reference, PointReference)
-    thetas = np.concatenate([theta, np.atleast_2d(reference.theta if at_point else reference.pool)])
+    thetas = np.concatenate([theta, np.atleast_2d(np.asarray(reference.theta if at_point else reference.pool))])
     members = [len(theta)] if at_point else rng_of(order_key).permutation(len(thetas))
     gold = simulator.mine(key, thetas[np.resize(members, num_rows)], thetas)
     x, log_prob = _not_failed(gold.x, gold.log_prob)

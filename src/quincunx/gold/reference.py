@@ -7,7 +7,8 @@
 """
 
 import abc
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -67,18 +68,22 @@ class AbstractReference(AbstractFrozen):
 
 
 class PointReference(AbstractReference):
-    """p(x | theta) at one fixed theta `(dim,)`."""
+    """p(x | theta) at one fixed theta: `(dim,)`, or values by name, which `prepare` puts in order."""
 
-    theta: jax.Array = eqx.field(converter=lambda theta: put(np.array(theta, np.float32, ndmin=1)))
+    theta: jax.Array | Mapping[str, float] = eqx.field(converter=lambda theta: _point(theta))
 
     def prepare(self, key: Key, prior: Prior, theta: Array | None) -> "PointReference":
-        prior.rows(np.asarray(self.theta)[None], "the theta of a PointReference")
-        return self
+        rows = self.theta if isinstance(self.theta, Mapping) else np.asarray(self.theta)[None]
+        return PointReference(prior.rows(rows, "the theta of a PointReference")[0])
 
     def plan(self, key: Key, prior: Prior, theta: Array | None, num_rows: int) -> Plan:
         numerators = _numerators(key, prior, theta, num_rows)
         references = np.broadcast_to(np.asarray(self.theta), numerators.shape)
         return _two_sided(numerators, references)._replace(theta_reference=None)
+
+
+def _point(theta: Any) -> Any:
+    return dict(theta) if isinstance(theta, Mapping) else put(np.array(theta, np.float32, ndmin=1))
 
 
 class PairReference(AbstractReference):

@@ -38,7 +38,8 @@ class Novelty(AbstractFrozen):
         most = min(len(sims), NUM_SETS)
         # A size that others share: with few sets, every number of them would be compiled anew.
         count = next(size for size in range(most, 0, -1) if bucket(size, 8) == size)
-        return Novelty(*(put(np.asarray(each)[:count]) for each in (sims.theta, sims.x)), warp)
+        theta, x = (put(np.asarray(each)[:count]) for each in (sims.theta, sims.x))
+        return Novelty(theta, x, warp)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
