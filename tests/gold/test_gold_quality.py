@@ -138,7 +138,7 @@ def test_misuse():
         gold_quality(KEY, chain(1.0), [[0.0]], reference=PairReference())
     with pytest.raises(ValueError, match="at least 100, got 10"):
         gold_quality(KEY, chain(1.0), [[0.0]], num_simulations=10)
-    with pytest.raises(ValueError, match=r"expected shape \(K, 1\).*got \(1,\)"):
+    with pytest.raises(ValueError, match=r"expected shape \(n, 1\).*got \(1,\)"):
         gold_quality(KEY, chain(1.0), [0.0])
     bounded = mined_simulator(Prior(mean=dist.Uniform(0, 1)), joint_log_prob=lambda theta, x, z: theta["mean"])
     with pytest.raises(ValueError, match="outside the support"):

@@ -11,7 +11,6 @@ import pytest
 from chain import chain
 
 import quincunx as qx
-from quincunx.gold.mine import CHUNK, _run
 
 KEY = jax.random.key(7)
 REFERENCES = {"point": qx.PointReference([0.3]), "pair": qx.PairReference(), "marginal": qx.MarginalReference(16)}
@@ -74,26 +73,22 @@ def test_fewer_rows_than_thetas_take_some_from_everywhere():
     assert np.ptp(np.asarray(sims.theta)) > 1.5  # 50 of 400, not the first 50
 
 
-def test_a_contrast_without_gold_has_a_theta_for_every_row():
-    sims = qx.contrast(KEY, chain, num_simulations=300)
-    assert len(np.unique(sims.drawn_from)) == 300
-
-
 def test_the_same_key_gives_the_same_bits_and_another_does_not():
-    first, again = (qx.mine(KEY, chain, num_simulations=300) for _ in range(2))
-    other = qx.mine(jax.random.key(8), chain, num_simulations=300)
+    first, again, other = (qx.mine(jax.random.key(k), chain, num_simulations=300) for k in (7, 7, 8))
     for field in ("theta", "x", "log_ratio", "score"):
         np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
         assert np.any(np.asarray(getattr(first, field)) != np.asarray(getattr(other, field)))
 
 
-def test_chunks_leave_no_row_out(monkeypatch):
-    monkeypatch.setattr(sys.modules["quincunx.gold.mine"], "CHUNK", 50)
-    theta = np.linspace(-0.9, 0.9, 60, dtype=np.float32)[:, None]
-    gold = _run(KEY, chain, theta, theta[:2], qx.NoProgress())  # 25 rows at a time, the last chunk filled up
-    assert CHUNK > 50 and gold.x.shape == (60,) and gold.log_prob.shape == (60, 2)
-    assert len(np.unique(gold.x)) == 60
-    np.testing.assert_allclose(np.corrcoef(gold.x, theta[:, 0])[0, 1], 0.44, atol=0.4)
+@pytest.mark.parametrize("chunk", [1, 64, 1 << 20])
+def test_rows_belong_together_whatever_the_chunks(monkeypatch, chunk):
+    monkeypatch.setattr(sys.modules["quincunx.sample.simulate"], "FEW", chunk)  # log-probabilities; 2 for each row
+    sims = qx.mine(KEY, chain, num_simulations=60, reference=REFERENCES["point"])
+    theta, at, score = (np.asarray(each, np.float64)[:, 0] for each in (sims.theta, sims.drawn_from, sims.score))
+    # z = score + the mean it was drawn at, and log r = (theta - 0.3) (z - (theta + 0.3) / 2).
+    np.testing.assert_allclose(sims.log_ratio, (theta - 0.3) * (score + at - (theta + 0.3) / 2), atol=1e-5)
+    noise = np.asarray(sims.x)[:, 0] - score - at
+    assert len(np.unique(noise)) == 60 and abs(noise).max() < 6 * 0.5  # 6 sigma: 1e-7 of false alarms
 
 
 def _log_prob(theta, x, z):
@@ -104,6 +99,9 @@ def _log_prob(theta, x, z):
 def breaks(key, theta):
     z = theta["mean"] + jax.random.normal(key)
     return jnp.where(z < -2.0, jnp.inf, z), z
+
+
+in_numpy = dataclasses.replace(breaks, joint_log_prob=lambda theta, x, z: np.sin(theta["mean"]))
 
 
 def test_failed_rows_are_dropped_counted_and_explained():
@@ -124,6 +122,13 @@ def test_contrast_gives_labels_without_gold():
     assert sims.log_ratio is None and sims.score is None
     at = np.where(np.asarray(sims.label)[:, None] == 1, sims.theta, np.float32([45.0, 1.0]))
     np.testing.assert_array_equal(sims.drawn_from, at)
+    assert len(np.unique(qx.contrast(KEY, chain, num_simulations=300).drawn_from)) == 300  # a theta for every row
+
+
+def test_numerators_by_name():
+    sims = qx.mine(KEY, chain, num_simulations=20, theta={"mean": [0.1, 0.2]}, reference=None)
+    np.testing.assert_array_equal(np.unique(sims.theta), np.float32([0.1, 0.2]))
+    assert sims.log_ratio is None and sims.label is None and sims.reference is None
 
 
 @pytest.mark.parametrize(
@@ -132,11 +137,11 @@ def test_contrast_gives_labels_without_gold():
         (lambda: qx.mine(KEY, qx.problems.poisson, num_simulations=9), TypeError, "black box and gives no gold"),
         (lambda: qx.mine(KEY, chain, num_simulations=1), ValueError, "at least 2"),
         (lambda: qx.mine(KEY, chain, num_simulations=9, theta=[[2.0]]), ValueError, "parameter 'mean': 2 is outside"),
-        (lambda: qx.mine(KEY, chain, num_simulations=9, theta=[0.1]), ValueError, r"expected shape \(K, 1\)"),
+        (lambda: qx.mine(KEY, chain, num_simulations=9, theta=[0.1]), ValueError, r"expected shape \(n, 1\)"),
         (
             lambda: qx.mine(KEY, chain, num_simulations=9, reference=qx.PointReference([0.1, 0.2])),
             ValueError,
-            r"expected a theta of shape \(1,\)",
+            r"the theta of a PointReference: expected .*\(n, 1\)",
         ),
         (
             lambda: qx.mine(KEY, chain, num_simulations=9, reference=qx.PointReference([3.0])),
@@ -156,6 +161,7 @@ def test_contrast_gives_labels_without_gold():
             "pairs need at least 2",
         ),
         (lambda: qx.contrast(KEY, chain, num_simulations=9, reference=None), TypeError, "reference: expected Point"),
+        (lambda: qx.mine(KEY, in_numpy, num_simulations=9, reference=None), TypeError, "'breaks' calls NumPy"),
     ],
 )
 def test_misuse_is_named(call, error, complaint):

@@ -67,7 +67,10 @@ def read_table(path: str | Path) -> Table:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file ({error.reason}); give a CSV file") from error
-    cells = _cells(text)
+    try:
+        cells = _cells(text)
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV file ({error}); give one observation per row") from error
     if not cells:
         raise ValueError(f"{path} is empty; give a CSV file with one observation per row")
     first = cells[0][1]
