@@ -3,7 +3,6 @@
 import json
 
 import jax
-import jax.numpy as jnp
 import likelihood_models as models
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from quincunx.answers.frequentist.region import confidence_region
 from quincunx.problems import gaussian
 
 KEY = jax.random.key(5)
-MEAN = np.asarray(models.mean.sample_set(KEY, jnp.array([1.0]), 25))
-POINTS = np.asarray(gaussian.sample_set(KEY, jnp.array([1.0, -2.0]), 50))
+MEAN = models.mean.draw(KEY, np.array([[1.0]]), 25)[0][0]
+POINTS = gaussian.draw(KEY, np.array([[1.0, -2.0]]), 50)[0][0]
 
 
 @pytest.fixture(scope="module")

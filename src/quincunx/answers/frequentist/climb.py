@@ -138,8 +138,8 @@ def _climb(
         )
 
     d = len(start)
-    unseen = _Local(jnp.asarray(-jnp.inf), jnp.zeros(d), jnp.zeros((d, d)), jnp.zeros((d, d)))
-    first = _State(start, unseen, jnp.zeros(()), jnp.asarray(jnp.inf), jnp.asarray(False), jnp.asarray(0))
+    unseen = _Local(jnp.full((), -jnp.inf), jnp.zeros(d), jnp.zeros((d, d)), jnp.zeros((d, d)))
+    first = _State(start, unseen, jnp.zeros(()), jnp.full((), jnp.inf), jnp.asarray(False), jnp.zeros((), jnp.int32))
     last = jax.lax.while_loop(lambda state: ~state.done & (state.count <= num_steps), body, first)
     return last.theta, last.local.value, (last.gain < CONVERGED) & jnp.isfinite(last.local.value)
 

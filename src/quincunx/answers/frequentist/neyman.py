@@ -19,7 +19,7 @@ from ..estimates import AbstractRatio
 from .experiment import Experiment, check_experiment
 from .hypothesis import TIE, AbstractCriticalValues, Sided, check_level, of_interest
 from .likelihood import Box, Likelihood, column_indices, support_box
-from .maximum import conditional, grid_points
+from .maximum import check_likelihood, conditional, grid_points
 from .region import ConfidenceRegion, confidence_region
 from .toys import toy_statistics
 
@@ -136,6 +136,11 @@ def _least(level: float) -> int:
     return int(np.ceil(level / (1 - level) - 1e-9))
 
 
+def _check_toys(num_toys: int, level: float) -> None:
+    if num_toys < _least(level):
+        raise ValueError(f"num_toys: a level of {level} needs at least {_least(level)} toys per theta, got {num_toys}")
+
+
 def critical_values(
     key: Key,
     ratio: AbstractRatio,
@@ -169,8 +174,7 @@ def critical_values(
     """
     points = check_experiment(ratio, experiment, theta)
     interest = of_interest(ratio.prior, parameters, sided, level)
-    if num_toys < _least(level):
-        raise ValueError(f"num_toys: a level of {level} needs at least {_least(level)} toys per theta, got {num_toys}")
+    _check_toys(num_toys, level)
     q = toy_statistics(key, ratio, experiment, np.repeat(points, num_toys, axis=0), interest, sided)
     names = tuple(ratio.prior.columns[i] for i in interest)
     return NeymanConstruction(ratio.prior, points, names, q.reshape(len(points), num_toys), level, sided)
@@ -206,9 +210,13 @@ def neyman_region(
     TypeError, ValueError: misuse; weights that are not 0 or 1, and no experiment.
     SimulationError: more than half of the toys failed.
     """
+    check_likelihood(likelihood)
+    check_level(level)
+    _check_toys(num_toys, level)
+    experiment = experiment or _experiment(likelihood)
     region = confidence_region(likelihood, level, parameters=parameters, sided=sided)
-    names, experiment = region.names, experiment or _experiment(likelihood)
-    interest, box = column_indices(likelihood.prior, names), support_box(likelihood.prior)
+    names, box = region.names, support_box(likelihood.prior)
+    interest = column_indices(likelihood.prior, names)
     extents = _extents(region)
     for turn in range(MOST_TURNS):
         span = _around(extents, box, list(interest))
