@@ -1,4 +1,4 @@
-"""The laws that every method of the catalogue keeps, on a simulator that has gold. A new method is under them at once."""
+"""The laws that every method of the catalogue keeps, on a simulator with gold. A new method is under them at once."""
 
 import dataclasses
 import functools
