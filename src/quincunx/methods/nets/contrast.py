@@ -73,7 +73,9 @@ class RatioEstimator(AbstractRatio):
         network: what the networks are like.
         form: see the fields; by default "anchored" for a point reference, "antisymmetric" for pairs, else "plain".
         """
-        reference = _reference(sims)
+        reference = sims.reference or MarginalReference()
+        if not isinstance(reference, AbstractReference):
+            raise TypeError(f"reference: expected one made by `mine`, got {type(reference).__name__}")
         form = _form(reference, form)
         theta_input = ThetaInput.of(sims.prior, np.concatenate([np.asarray(sims.theta), np.asarray(sims.drawn_from)]))
         x_input = Warp.of(np.asarray(sims.x).reshape(len(sims), -1)[:100_000])
@@ -122,18 +124,6 @@ class RatioEstimator(AbstractRatio):
         if self.form == "plain":
             return there
         return there - self.ensemble(jnp.concatenate([other, own, features], axis=-1))[..., 0]
-
-
-def _reference(sims: Simulations) -> AbstractReference:
-    """What the ratio is relative to. A pool of a theta for every row stands for the prior, and is not kept.
-
-    With it, every number of rows would be a type of network of its own, and be compiled anew.
-    """
-    reference = sims.reference or MarginalReference()
-    if not isinstance(reference, AbstractReference):
-        raise TypeError(f"reference: expected one made by `mine`, got {type(reference).__name__}")
-    pool = reference.pool if isinstance(reference, MarginalReference) else None
-    return reference if pool is None or len(pool) < len(sims) else MarginalReference()
 
 
 def _form(reference: AbstractReference, form: str | None) -> str:
