@@ -19,7 +19,7 @@ from ...core.prior import Prior
 from ...core.solution import Array, Key
 from ..estimates import AbstractRatio
 from .experiment import Experiment, check_experiment
-from .hypothesis import TIE, AbstractCriticalValues, Sided, of_interest
+from .hypothesis import TIE, AbstractCriticalValues, Sided, of_interest, plain
 from .likelihood import starting_points, support_box
 from .toys import toy_statistics
 
@@ -69,16 +69,8 @@ class AmortisedCritical(AbstractCriticalValues):
         return np.maximum(root, 0.0) ** 2
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "parameters": list(self.names),
-            "level": self.level,
-            "sided": self.sided,
-            "degree": self.degree,
-            "coefficients": self.coefficients.tolist(),
-            "num_toys": self.num_toys,
-            "held_out": self.held_out,
-            "error": self.error,
-        }
+        known = {"parameters": self.names}
+        return plain(self, "level sided degree coefficients num_toys held_out error", known)
 
 
 def amortised_critical_values(

@@ -11,7 +11,7 @@ from ...core.prior import Prior
 from ...core.solution import Array, Key
 from ..estimates import AbstractRatio
 from .experiment import Experiment, check_experiment
-from .hypothesis import TIE, CriticalValues, Sided, check_level, check_made_for, critical_at, of_interest
+from .hypothesis import TIE, CriticalValues, Sided, check_level, check_made_for, critical_at, of_interest, plain
 from .toys import toy_statistics
 
 # Folded into the key, so that a coverage map made with the key of a calibration still has toys of its own.
@@ -58,15 +58,7 @@ class CoverageMap:
         return "\n".join("  ".join(f"{text:>{width}}" for text in row) for row in [heads, *rows])
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "parameters": list(self.prior.columns),
-            "levels": list(self.levels),
-            "num_toys": self.num_toys,
-            "theta": self.theta.tolist(),
-            "covered": self.covered.tolist(),
-            "error": self.error.tolist(),
-            "under_covers": self.under_covers.tolist(),
-        }
+        return plain(self, "levels num_toys theta covered error under_covers", {"parameters": self.prior.columns})
 
 
 def coverage_map(
@@ -128,15 +120,13 @@ def _by_level(
         check_level(level)
     if critical is None:
         return dict.fromkeys(levels)
-    if not isinstance(critical, Mapping):
-        if len(levels) > 1:
-            raise ValueError(
-                f"one critical value is for one level, got levels {levels}; give a mapping level -> critical values"
-            )
-        critical = {levels[0]: critical}
-    missing = [level for level in levels if level not in critical]
+    given = critical if isinstance(critical, Mapping) else dict.fromkeys(levels[:1], critical)
+    missing = [level for level in levels if level not in given]
     if missing:
-        raise ValueError(f"no critical values for the levels {missing}; there are some for {list(critical)}")
+        raise ValueError(
+            f"no critical values for the levels {missing}; there are some for {list(given)}; give a mapping level -> "
+            "critical values"
+        )
     for level in levels:
-        check_made_for(critical[level], level, names, sided)
-    return critical
+        check_made_for(given[level], level, names, sided)
+    return given

@@ -87,9 +87,9 @@ class Experiment(eqx.Module):
         failed hold NaN.
         """
         count_key, x_key = jax.random.split(key)
-        counts = self.expected(theta).astype(int)
+        counts = self.expected(theta)
         if self.rate is not None:
-            counts = np.random.default_rng(np.asarray(jax.random.key_data(count_key))).poisson(self.expected(theta))
+            counts = np.random.default_rng(np.asarray(jax.random.key_data(count_key))).poisson(counts)
         most = max(1, int(counts.max()))
         size = max(places or self.places(theta), bucket(most))
         # What is compiled is drawn for one size; what is not, no oftener than is needed.

@@ -25,6 +25,12 @@ Sided = Literal["two", "upper", "lower"]
 TIE = 1e-3
 
 
+def plain(record: object, fields: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known and these fields of a record, for JSON: arrays and tuples as lists."""
+    every = {**known, **{name: getattr(record, name) for name in fields.split()}}
+    return {name: np.asarray(v).tolist() if isinstance(v, tuple | np.ndarray) else v for name, v in every.items()}
+
+
 class AbstractCriticalValues(abc.ABC):
     """Critical values as a function of theta, made for one kind of region."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from ...core.solution import Array, Key
 from ..estimates import AbstractRatio
 from .experiment import Experiment, asimov, check_experiment
-from .hypothesis import CriticalValues, Sided, check_made_for, critical_at, of_interest
+from .hypothesis import CriticalValues, Sided, check_made_for, critical_at, of_interest, plain
 from .maximum import checked_grid
 from .region import confidence_region, intervals, margin
 from .toys import toy_statistics
@@ -49,16 +49,8 @@ class ExpectedLimits:
         return float(np.nanmedian(self.lower)), float(np.nanmedian(self.upper))
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "parameter": self.name,
-            "theta": self.theta.tolist(),
-            "level": self.level,
-            "sided": self.sided,
-            "num_toys": len(self.lower),
-            "quantiles": list(BANDS),
-            "asimov": list(self.asimov),
-            **{name: values.tolist() for name, values in self.bands.items()},
-        }
+        known = {"parameter": self.name, "num_toys": len(self.lower), "quantiles": BANDS, **self.bands}
+        return plain(self, "theta level sided asimov", known)
 
 
 def expected_limits(

@@ -17,7 +17,7 @@ from ...core.prior import Prior
 from ...core.solution import Array, Key
 from ..estimates import AbstractRatio
 from .experiment import Experiment, check_experiment
-from .hypothesis import TIE, AbstractCriticalValues, Sided, check_level, of_interest
+from .hypothesis import TIE, AbstractCriticalValues, Sided, check_level, of_interest, plain
 from .likelihood import Box, Likelihood, column_indices, support_box
 from .maximum import check_likelihood, conditional, grid_points
 from .region import ConfidenceRegion, confidence_region
@@ -112,15 +112,9 @@ class NeymanConstruction(AbstractCriticalValues):
         return np.where(np.isnan(between), nearest, between)
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "parameters": list(self.names),
-            "level": self.level,
-            "sided": self.sided,
-            "num_toys": self.toys.shape[1],
-            "num_failed": self.num_failed,
-            "theta": [dict(zip(self.prior.columns, row, strict=True)) for row in self.theta.tolist()],
-            "critical": self.critical.tolist(),
-        }
+        theta = [dict(zip(self.prior.columns, row, strict=True)) for row in self.theta.tolist()]
+        known = {"parameters": self.names, "num_toys": self.toys.shape[1], "theta": theta}
+        return plain(self, "level sided num_failed critical", known)
 
 
 def _larger_neighbour(known: np.ndarray, critical: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...core.batches import bucket, filled
-from ...core.solution import Array, Key
+from ...core.solution import Key
 from ...sample.simulate import SimulationError
 from ..estimates import AbstractRatio
 from .climb import CHUNK, best_starts, map_batches, maximise
 from .experiment import Experiment
 from .hypothesis import Sided, statistic
-from .likelihood import Box, Likelihood, Rate, starting_points, support_box
+from .likelihood import Likelihood, starting_points, support_box
 
 NUM_CANDIDATES, NUM_STARTS, NUM_STEPS = 32, 2, 30
 SIMULATED = 2_000_000  # numbers simulated at a time
@@ -40,7 +40,8 @@ def toy_statistics(
     SimulationError: more than half of the toys failed.
     """
     prior, places = ratio.prior, experiment.places(theta)
-    free = np.array([i not in interest for i in range(prior.dim)])
+    free = np.ones(prior.dim, bool)
+    free[list(interest)] = False
     room = max(1, SIMULATED // (places * int(np.prod(ratio.event_shape, dtype=int))))
     rows = min(bucket(len(theta)), MOST_TOYS, 1 << (room.bit_length() - 1))
     candidates, box = starting_points(prior, NUM_CANDIDATES), support_box(prior)
@@ -72,18 +73,7 @@ def _checked(q: np.ndarray, failed: np.ndarray) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _statistics(
-    ratio: AbstractRatio,
-    rate: Rate | None,
-    toys: tuple[Array, Array, Array],
-    tested: Array | None,
-    candidates: Array,
-    free: Array,
-    box: Box,
-    index: Array,
-    sided: Sided,
-    nuisance: bool,
-) -> jax.Array:
+def _statistics(ratio, rate, toys, tested, candidates, free, box, index, sided: Sided, nuisance: bool) -> jax.Array:
     """q `(n, G)` of toys: observations `(n, M, *event)`, weights `(n, M)` and truths `(n, dim)`."""
     free, candidates = jnp.asarray(free), jnp.asarray(candidates)
 
