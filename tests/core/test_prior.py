@@ -27,6 +27,40 @@ def test_pack_and_unpack_are_inverse():
     named = MIXED.unpack(theta)
     assert named["beta"].shape == (7, 2) and named["scale"].shape == (7,)
     np.testing.assert_array_equal(MIXED.pack(named), theta)
+    np.testing.assert_array_equal(jax.jit(lambda theta: MIXED.pack(MIXED.unpack(theta)))(theta), theta)
+    same = MIXED.pack({**named, "scale": 2.0})  # one value for all
+    np.testing.assert_array_equal(same, np.concatenate([np.full((7, 1), 2.0), theta[:, 1:]], axis=1))
+
+
+METHODS = ["log_prob", "contains", "unconstrain", "constrain", "log_prob_unconstrained"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_leading_axes_and_traces_change_nothing(method):
+    """One row, many, a grid of them, none, and inside a function that is compiled."""
+    rows = np.asarray(MIXED.sample(jax.random.key(1), 12)) * np.float32([1, 1, 1, 1, 1, 0.9])
+    call = getattr(MIXED, method)
+    each = np.stack([np.asarray(call(row)) for row in rows])
+    np.testing.assert_allclose(call(rows), each, rtol=1e-5)
+    np.testing.assert_allclose(call(rows.reshape(3, 4, 6)), each.reshape(3, 4, *each.shape[1:]), rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(call)(rows), each, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(lambda: call(rows))(), each, rtol=1e-5)
+    assert call(rows[:0]).shape == (0, *each.shape[1:])
+    assert isinstance(call(rows), jax.Array)
+
+
+def test_rows_are_checked_float32():
+    rows = MIXED.rows(MIXED.sample(jax.random.key(0), 3).tolist())
+    assert isinstance(rows, np.ndarray) and rows.dtype == np.float32 and rows.shape == (3, 6)
+    named = {"scale": [1.0, 2.0], "beta": np.zeros((2, 2)), "angle": [0.5, 1.0], "share": 0.5}
+    np.testing.assert_array_equal(MIXED.rows(named), np.float32([[s, 0, 0, 0.5, 1, 0.5] for s in (1, 2)]))
+    for wrong, message in [
+        (np.zeros(6), r"point: expected shape \(n, 6\), a column for each of \('scale', .*got \(6,\)"),
+        (np.zeros((0, 6)), "point has no rows; give at least one"),
+        (np.full((1, 6), 1.5), r"'angle': 1.5 is outside .*Uniform"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            MIXED.rows(wrong, "point")
 
 
 def test_log_prob_is_the_sum_of_scipy_densities():
@@ -70,6 +104,8 @@ def test_misuse_names_the_parameter():
         MIXED.pack({"scale": 1.0, "beta": np.zeros(2), "share": 0.5})
     with pytest.raises(ValueError, match="'beta': expected shape"):
         MIXED.pack({"scale": 1.0, "beta": np.zeros(3), "angle": np.ones(2) / 2, "share": 0.5})
+    with pytest.raises(ValueError, match=r"as many values of every parameter, or one; got .*'scale': \(3,\)"):
+        MIXED.pack({"scale": np.ones(3), "beta": np.zeros(2), "angle": np.ones((2, 2)) / 2, "share": 0.5})
     with pytest.raises(TypeError, match=r"'rate'.*numpyro"):
         Prior(rate=1.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'count' is discrete"):
