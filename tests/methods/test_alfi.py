@@ -1,48 +1,55 @@
 """The recurrent machine: its parts against truth, and the laws that a trained one keeps."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from quincunx.answers.bayes.proposal import Proposal
+import quincunx as qx
 from quincunx.answers.bayes.space import Gaussian, Space
-from quincunx.core.fit import Training, fit
-from quincunx.core.prior import Prior
-from quincunx.core.run import run
 from quincunx.methods import alfi
-from quincunx.methods.machine import BankReference, RecurrentMachine, trajectories
+from quincunx.methods.machine import BankSupply, trajectories
+from quincunx.methods.method import Budget
 from quincunx.methods.nets.encoder import SetEncoder, Warp, gaussian_fit
-from quincunx.sample.black_box import simulator
-from quincunx.sample.simulate import simulate
 
-PRIOR = Prior(mean=dist.Normal(0, 2), log_spread=dist.Uniform(-1, 1))
+PRIOR = qx.Prior(mean=dist.Normal(0, 2), log_spread=dist.Uniform(-1, 1))
 
 
-@simulator(PRIOR)
+@qx.simulator(PRIOR)
 def bell(key, theta):
     return theta["mean"] + jnp.exp(theta["log_spread"]) * jax.random.normal(key)
 
 
-@simulator(PRIOR, name="other")
+@qx.simulator(PRIOR, name="other")
 def other(key, theta):
     return theta["mean"] + jnp.exp(theta["log_spread"]) * jax.random.normal(key)
 
 
 KEY = jax.random.key(0)
-TRAINING = Training(num_steps=60, learning_rate=1e-3)
+METHOD = qx.ALFI(
+    network=qx.Machine(num_iterations=8, width=32, memory=16),
+    num_observations=40, max_observations=200, batch_size=256, num_problems=32,
+)  # fmt: skip
+TRAINING = qx.Training(num_steps=60, learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")
 def sims():
-    return alfi.simulate_bank(KEY, bell, num_simulations=1500, num_observations=40, max_observations=200)
+    return METHOD.gather(KEY, bell, Budget(60_000), qx.NoProgress())
 
 
 @pytest.fixture(scope="module")
 def machine(sims):
-    untrained = RecurrentMachine.for_simulations(sims, num_iterations=8, width=32, memory=16)
-    return fit(KEY, untrained, alfi.ALFI(batch_size=256, num_problems=32), sims, training=TRAINING).value
+    return qx.train(KEY, bell, METHOD, sims=sims, training=TRAINING).value
+
+
+def drawn(seed, count, theta=None):
+    """One data set."""
+    at = {"num_simulations": 1} if theta is None else {"theta": np.array([theta])}
+    return qx.simulate(jax.random.key(seed), bell, num_observations=count, **at).x[0]
 
 
 # -- parts -----------------------------------------------------------------------------------------
@@ -83,7 +90,7 @@ def test_encoder_ignores_order_and_masked_observations(sims):
 def test_the_regression_summary_is_near_the_posterior_mean_in_the_bulk(sims):
     space = Space.of(PRIOR, sims[0].theta)
     encoder = SetEncoder.make(KEY, [(space.encode(p.theta), p.x) for p in sims], width=8, num_pooled=8)
-    fresh = simulate(jax.random.key(1), bell, num_simulations=400, num_observations=40)
+    fresh = qx.simulate(jax.random.key(1), bell, num_simulations=400, num_observations=40)
     found = space.decode(jax.vmap(encoder)(fresh.x).mean)
     x = np.asarray(fresh.x)
     naive = np.stack([x.mean(1), np.clip(np.log(x.std(1)), -1, 1)], 1)
@@ -140,7 +147,7 @@ def test_partial_losses_are_least_at_the_truth():
 
 def test_bank_draws_follow_the_proposal_not_the_prior(machine):
     u = machine.space.encode(PRIOR.sample(jax.random.key(3), 4000))
-    bank = BankReference(u, jnp.exp(-machine.space.log_prior(u)), jnp.zeros((4000, 1)))
+    bank = BankSupply(u, jnp.exp(-machine.space.log_prior(u)), jnp.zeros((4000, 1)))
     target = Gaussian(jnp.array([0.5, -0.4]), jnp.array([0.3, 0.3]), jnp.zeros(0))
     draws = jax.vmap(lambda k: bank.draw(machine, k, target)[0])(jax.random.split(KEY, 200)).reshape(-1, 2)
     # The kernel's tails are heavier than the normal's: its spread is up to 15 % larger, its centre is the same.
@@ -152,40 +159,35 @@ def test_bank_draws_follow_the_proposal_not_the_prior(machine):
 
 
 def test_a_trained_machine_is_near_the_truth_and_covers_it(machine):
-    fresh = simulate(jax.random.key(5), bell, num_simulations=300, num_observations=40)
+    fresh = qx.simulate(jax.random.key(5), bell, num_simulations=300, num_observations=40)
     psi = trajectories(machine.with_bank(), jax.random.key(6), fresh.x)[:, -1]
-    proposals = jax.vmap(lambda p: Proposal(machine.space, p[None]).interval(0.95))(psi)
+    proposals = jax.vmap(lambda p: qx.MixturePosterior(machine.space, p[None]).interval(0.95))(psi)
     inside = (proposals[:, 0] <= fresh.theta) & (fresh.theta <= proposals[:, 1])
     # 300 problems: an exact 95 % interval falls below 0.89 by chance less than once in 10,000.
     assert (np.asarray(inside).mean(0) > 0.89).all()
 
 
-def test_same_key_same_bits(machine):
-    x = simulate(jax.random.key(7), bell, theta=jnp.array([[1.0, 0.2]]), num_observations=60).x[0]
-    first, second = run(KEY, machine, x), run(KEY, machine, x)
-    np.testing.assert_array_equal(first.value.psi, second.value.psi)
-    assert first.statistics == {"num_observations": 60, "num_iterations": 8, "num_simulator_calls": 8 * 200}
-    assert first.history["mean"].shape == (8, 2)
-
-
 def test_the_bank_asks_nothing_of_the_simulator(machine):
-    x = simulate(jax.random.key(7), bell, theta=jnp.array([[1.0, 0.2]]), num_observations=60).x[0]
-    solution = run(KEY, machine.with_bank(), x)
-    assert solution.statistics["num_simulator_calls"] == 0
-    assert abs(float(solution.value.mean[0]) - float(x.mean())) < 0.3
+    x = drawn(7, 60, [1.0, 0.2])
+    live, banked = qx.run(KEY, machine, x), qx.run(KEY, machine.with_bank(), x)
+    assert live.statistics == {"num_observations": 60, "num_iterations": 8, "num_simulator_calls": 8 * 10 * 20}
+    assert banked.statistics == {**live.statistics, "num_simulator_calls": 0}
+    assert live.history["mean"].shape == (8, 2)
+    for solution in (live, banked):
+        assert abs(float(solution.value.mean[0]) - float(x.mean())) < 0.3
 
 
 def test_marginalising_over_initial_proposals_gives_a_mixture(machine):
-    x = simulate(jax.random.key(7), bell, theta=jnp.array([[1.0, 0.2]]), num_observations=60).x[0]
+    x = drawn(7, 60, [1.0, 0.2])
     mixture = machine.with_bank().marginalise(KEY, x, num_proposals=20)
-    single = run(KEY, machine.with_bank(), x).value
-    assert mixture.num_components == 20
+    single = qx.run(KEY, machine.with_bank(), x).value
+    assert mixture.psi.shape == (20, *single.psi.shape[1:])
     np.testing.assert_allclose(mixture.mean, single.mean, atol=0.2)
 
 
 def test_proposals_never_leave_the_support_and_integrate_to_one(machine):
     psi = jnp.array([[0.0, 1.0, 0.0, -0.5]])
-    proposal = Proposal(machine.space, psi)
+    proposal = qx.MixturePosterior(machine.space, psi)
     assert bool(PRIOR.contains(proposal.sample(KEY, 2000)).all())
     # Importance sampling from the prior widened to three times its spread: its own error is below 1 %.
     wide = dist.Normal(0, 6).sample(KEY, (200_000,)), jax.random.uniform(jax.random.key(1), (200_000,), minval=-1.0)
@@ -198,59 +200,57 @@ def test_proposals_never_leave_the_support_and_integrate_to_one(machine):
 
 
 def test_warnings_for_data_unlike_any_simulated_and_counts_unlike_any_trained(machine):
-    usual = simulate(jax.random.key(11), bell, num_simulations=1, num_observations=40).x[0]
-    assert machine.check(usual)[1] == ()
-    (far,) = machine.check(1000.0 + usual)[1]
+    usual = drawn(11, 40)
+    assert machine.doubts(usual) == ()
+    (far,) = machine.doubts(1000.0 + usual)
     assert "far from anything simulated" in far
-    many = simulate(jax.random.key(12), bell, num_simulations=1, num_observations=900).x[0]
-    assert any("900 observations" in warning for warning in machine.check(many)[1])
+    (many,) = machine.doubts(drawn(12, 900))
+    assert "900 observations: the machine was trained well for 10 to 40 (with 300 simulated sets or more)" in many
+    posterior = qx.posterior(machine, 1000.0 + usual)
+    assert posterior.warnings == (far,)
 
 
 def test_full_covariance_and_live_training_share_the_code_path(sims):
-    machine = RecurrentMachine.for_simulations(
-        sims, num_iterations=4, width=16, memory=8, full_covariance=True, bandwidth=0.0
-    )
-    loss = alfi.ALFI(batch_size=128, num_problems=8, live=True, weighting=alfi.ExponentialWeighting())
-    solution = fit(KEY, machine, loss, sims[0], training=Training(num_steps=20))
+    method = dataclasses.replace(
+        METHOD, network=qx.Machine(num_iterations=4, width=16, memory=8, full_covariance=True), live=True,
+        batch_size=128, num_problems=8, weighting=qx.ExponentialWeighting(),
+    )  # fmt: skip
+    solution = qx.train(KEY, bell, method, sims=sims[0], training=qx.Training(num_steps=20))
     assert solution.ok
-    proposal = run(KEY, solution.value, sims[0].x[0]).value
-    assert proposal.psi.shape == (1, 5)
+    assert solution.value.shape.bandwidth == 0
+    made = sims[0].num_simulator_calls + solution.statistics["num_steps"] * 8 * 4 * 10 * 20
+    assert solution.statistics["num_simulator_calls"] == made
+    assert qx.posterior(solution.value, sims[0].x[0]).psi.shape == (1, 5)
+
+
+def test_the_layout_keeps_to_the_budget():
+    gather = lambda budget, **sizes: qx.ALFI(**sizes).gather(KEY, bell, Budget(budget), qx.NoProgress())
+    sims = gather(30_000, num_observations=100, max_observations=1000)
+    assert [part.num_observations for part in sims] == [100, 500, 1000]
+    assert sum(part.num_simulator_calls for part in sims) <= 30_000
+    (single,) = gather(5000, num_observations=100, max_observations=100)
+    assert single.x.shape == (50, 100)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(None, (100, 3000)), (12, (100, 100)), (2000, (500, 2300))])
+def test_sets_are_laid_out_for_the_data_at_hand(count, sizes):
+    assert alfi._sizes_for(count) == sizes
 
 
 # -- misuse ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("x", "error", "message"),
-    [
-        (np.zeros((10, 2)), ValueError, r"shape \('m',\); got \(10, 2\)"),
-        (np.zeros(0), ValueError, "no observations"),
-        (np.array([0.0, np.nan, 1.0]), ValueError, "1 of 3 observations are NaN or infinite, the first in row 1"),
-        (np.array(["a", "b"]), TypeError, "must be numbers"),
-        (np.array([1j, 2.0]), TypeError, "complex"),
-    ],
-)
-def test_observations_that_cannot_be_used(machine, x, error, message):
-    with pytest.raises(error, match=message):
-        run(KEY, machine, x)
-
-
-def test_a_machine_refuses_another_simulator(machine, sims):
+def test_a_machine_refuses_what_it_was_not_made_for(machine, sims):
+    loss = METHOD.loss
     with pytest.raises(ValueError, match=r"trained for the simulator 'bell'.*not for 'other'"):
         machine.with_simulator(other)
     with pytest.raises(ValueError, match="not for 'other'"):
-        fit(KEY, machine, alfi.ALFI(), simulate(KEY, other, num_simulations=100, num_observations=40))
+        qx.fit(KEY, machine, loss, qx.simulate(KEY, other, num_simulations=100, num_observations=40))
     with pytest.raises(ValueError, match="trains a RecurrentMachine, got SetEncoder"):
-        fit(KEY, machine.encoder, alfi.ALFI(), sims)
+        qx.fit(KEY, machine.encoder, loss, sims)
     with pytest.raises(ValueError, match="too few to meta-train"):
-        fit(KEY, machine, alfi.ALFI(), sims[0][:20])
+        qx.fit(KEY, machine, loss, sims[0][:20])
     with pytest.raises(ValueError, match="num_iterations must be at least 1"):
-        run(KEY, machine, sims[0].x[0], num_iterations=0)
-
-
-def test_the_bank_layout_keeps_to_the_budget():
-    sims = alfi.simulate_bank(KEY, bell, num_simulations=300, num_observations=100, max_observations=1000)
-    assert [part.num_observations for part in sims] == [100, 500, 1000]
-    assert sum(part.num_simulator_calls for part in sims) <= 300 * 100
-    (single,) = alfi.simulate_bank(KEY, bell, num_simulations=50, num_observations=100, max_observations=100)
-    assert single.x.shape == (50, 100)
+        qx.run(KEY, machine, sims[0].x[0], num_iterations=0)
+    with pytest.raises(ValueError, match="max_observations must be at least 1"):
+        qx.ALFI(max_observations=0)
