@@ -23,7 +23,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-TYPE_CHECKED = ["answers.bayes", "methods"]
+PAGES = ("alfi", "machine", "ratio", "density", "score", "histogram", "nets", "binning")
+TYPE_CHECKED = ["answers.bayes", *(f"methods.{page}" for page in PAGES)]
 
 install_import_hook([f"quincunx.{module}" for module in TYPE_CHECKED], "numeric_tower.checked")
 

@@ -1,18 +1,18 @@
 """`train` and `infer`: what they return, what they refuse, and that they add nothing to what the verbs say."""
 
 import json
-import sys
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-import tiny_machine
+import tiny
+from chain import chain
 
 import quincunx as qx
-from quincunx.checks.plots import plot_inference
-from quincunx.core.tables import estimate_text
+from quincunx.methods import door
 from quincunx.problems import gaussian, poisson
 
 X = np.array([3.0, 4.0, 5.0, 2.0, 3.0, 4.0, 1.0, 6.0, 3.0, 2.0, 7.0, 4.0])
@@ -21,75 +21,82 @@ QUIET = qx.NoProgress()
 
 
 @pytest.fixture(scope="module")
-def inference() -> qx.Inference:
-    return qx.infer(KEY, poisson, X, machine=tiny_machine.trained(), progress=QUIET)
+def answer() -> qx.Answer:
+    return qx.infer(KEY, poisson, X, estimator=tiny.trained("alfi", poisson), progress=QUIET)
 
 
-def test_infer_is_run_on_the_trained_machine(inference):
-    own = qx.run(jax.random.split(KEY)[1], tiny_machine.trained().value, X)
-    np.testing.assert_array_equal(inference.proposal.psi, own.value.psi)
-    assert inference.summary() == own.value.summary()
+# -- what infer adds to train: nothing -------------------------------------------------------------
 
 
-def test_calls_of_training_and_run_are_added_up(inference):
-    trained = tiny_machine.OPTIONS["num_simulations"] * tiny_machine.OPTIONS["num_observations"]
-    assert inference.training.statistics["num_simulator_calls"] == trained
-    in_run = 4 * 4 * 5 if inference.machine.live else 0  # iterations, parameters, observations
-    assert inference.num_simulator_calls == trained + in_run
-    banked = qx.infer(KEY, poisson, X, machine=tiny_machine.trained().value.with_bank(), progress=QUIET)
+def test_infer_is_run_on_the_trained_machine(answer):
+    own = qx.run(jax.random.split(KEY)[1], tiny.trained("alfi", poisson).value, X)
+    np.testing.assert_array_equal(answer.posterior.psi, own.value.psi)
+    assert answer.posterior.summary() == own.value.summary()
+    assert answer.warnings == own.warnings
+
+
+@pytest.mark.parametrize("name", ["alfi", "alices"])
+def test_infer_trains_for_the_data_at_hand(name, monkeypatch):
+    """By `train`, with half of the key, for as many observations as there are."""
+    monkeypatch.setattr(door, "fit", tiny.untrained)
+    x = np.linspace(-1, 1, 300)
+    method = qx.ALFI(network=qx.Machine(**tiny.MACHINE)) if name == "alfi" else tiny.method(name)
+    found = qx.infer(KEY, chain, x, method, num_simulations=2000, progress=QUIET)
+    own = qx.train(jax.random.split(KEY)[0], chain, method, num_simulations=2000, num_observations=300)
+    assert eqx.tree_equal(found.estimator, own.value)
+    assert found.training.statistics == own.statistics
+    assert (found.method, found.seed) == (name, 5)
+    if name == "alfi":
+        assert found.estimator.observation_range[1] == 100  # 3,000 / 4 would be too few sets
+
+
+def test_of_a_method_that_gives_a_likelihood_there_are_regions():
+    found = qx.infer(KEY, chain, X[:3] - 3, estimator=tiny.trained("alices"), progress=QUIET)
+    assert found.inferred is None
+    theta = jnp.array([0.3])
+    assert float(found.likelihood(theta)) == float(qx.likelihood(tiny.trained("alices").value, X[:3] - 3)(theta))
+    (region,) = found.regions(0.9)
+    (own,) = (qx.confidence_region(found.likelihood, 0.9),)
+    assert (region.names, region.level, region.interval) == (("mean",), 0.9, own.interval)
+    with pytest.raises(TypeError, match="has no posterior"):
+        _ = found.posterior
+    written = json.loads(json.dumps(found.to_dict()))
+    assert written["regions"][0]["intervals"] == [list(each) for each in found.region().interval]
+    assert written["num_simulator_calls"] == tiny.NUM_SIMULATIONS
+
+
+def test_of_a_method_that_gives_a_posterior_there_is_no_likelihood(answer):
+    with pytest.raises(TypeError, match="has no likelihood"):
+        _ = answer.likelihood
+
+
+# -- what an answer says of itself -----------------------------------------------------------------
+
+
+def test_calls_of_training_and_run_are_added_up(answer):
+    assert answer.training.statistics["num_simulator_calls"] == tiny.NUM_SIMULATIONS
+    in_run = 4 * 4 * 5  # iterations, parameters, observations
+    assert answer.num_simulator_calls == tiny.NUM_SIMULATIONS + in_run
+    banked = qx.infer(KEY, poisson, X, estimator=tiny.trained("alfi", poisson).value.with_bank(), progress=QUIET)
     assert banked.num_simulator_calls == 0
 
 
-def test_the_dictionary_is_json_and_complete(inference):
-    found = json.loads(json.dumps(inference.to_dict()))
+def test_the_dictionary_is_json_and_complete(answer):
+    found = json.loads(json.dumps(answer.to_dict()))
+    assert found["parameters"] == {"log_rate": answer.posterior.summary()["log_rate"]}
     assert set(found["parameters"]["log_rate"]) == {"mean", "std", "q05", "q50", "q95"}
-    assert (found["seed"], found["method"], found["num_observations"]) == (5, "alfi", len(X))
-    assert found["warnings"] == list(inference.warnings)
+    assert (found["simulator"], found["seed"], found["method"]) == ("poisson", 5, None)
+    assert found["num_observations"] == len(X)
+    assert found["warnings"] == list(answer.warnings)
 
 
-def test_warnings_of_training_come_along(inference):
-    many = qx.infer(KEY, None, np.repeat(X, 5), machine=tiny_machine.trained(), progress=QUIET)
+def test_warnings_of_training_come_along():
+    many = qx.infer(KEY, None, np.repeat(X, 5), estimator=tiny.trained("alfi", poisson), progress=QUIET)
     assert any("60 observations" in warning for warning in many.warnings)
 
 
-def test_a_figure_names_the_result_and_shows_data_in_the_right_bins(inference, tmp_path):
-    figure = plot_inference(inference.solution, inference.machine, inference.x)
-    row = inference.summary()["log_rate"]
-    assert estimate_text(row["mean"], row["std"]) in figure.get_suptitle()
-    data = next(line for line in figure.axes[-1].get_lines() if line.get_label() == "data")
-    values, counts = np.unique(X, return_counts=True)
-    shares = dict(zip(data.get_xdata(), data.get_ydata(), strict=True))
-    assert {v: s for v, s in shares.items() if s} == pytest.approx(dict(zip(values, counts / len(X), strict=True)))
-    mle = next(line for line in figure.axes[0].get_lines() if line.get_label() == "maximum likelihood")
-    assert mle.get_ydata()[0] == pytest.approx(np.log(X.mean()), rel=1e-5)
-    inference.plot(tmp_path / "new" / "figure.png")
-    assert (tmp_path / "new" / "figure.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda m: qx.infer(KEY, poisson, X, method="alfy"), ValueError, "did you mean 'alfi'"),
-        (lambda m: qx.infer(KEY, poisson, X, num_simulation=9), ValueError, "did you mean 'num_simulations'"),
-        (lambda m: qx.infer(KEY, poisson, X, machine=m, num_simulations=9), ValueError, "takes no training options"),
-        (lambda m: qx.infer(KEY, None, X), ValueError, "give a simulator, a trained machine, or both"),
-        (lambda m: qx.infer(KEY, gaussian, X, machine=m), ValueError, "trained for the simulator 'poisson'"),
-        (lambda m: qx.infer(KEY, poisson, X, machine=3), TypeError, "expected a RecurrentMachine"),
-        (lambda m: qx.infer(KEY, poisson, [1.0, np.nan]), ValueError, "the first in row 1"),
-        (lambda m: qx.infer(KEY, gaussian, X), ValueError, r"shape \('m', 2\); got \(12,\)"),
-        (lambda m: qx.infer(KEY, poisson, X[:0], machine=m), ValueError, "at least one"),
-        (lambda m: qx.train(KEY, poisson, machine_options={"widht": 3}), ValueError, "did you mean 'width'"),
-        (lambda m: qx.train(KEY, poisson, num_simulations=0), ValueError, "num_simulations must be at least 1, got 0"),
-    ],
-)
-def test_misuse_is_refused_before_any_work(call, error, message):
-    machine = tiny_machine.trained()
-    with pytest.raises(error, match=message):
-        call(machine)
-
-
 def test_failed_simulations_are_a_warning_and_host_simulators_are_not_run_in_the_loop(monkeypatch):
-    monkeypatch.setattr(sys.modules["quincunx.methods.door"], "fit", tiny_machine.untrained)
+    monkeypatch.setattr(door, "fit", tiny.untrained)
 
     @qx.numpy_simulator(qx.Prior(rate=dist.Uniform(1.0, 9.0)), workers=0)
     def brittle(rng, theta):
@@ -97,10 +104,90 @@ def test_failed_simulations_are_a_warning_and_host_simulators_are_not_run_in_the
             raise RuntimeError("too slow")
         return rng.poisson(theta["rate"])
 
-    solution = qx.train(KEY, brittle, **tiny_machine.OPTIONS)
-    assert any("too slow" in warning for warning in solution.warnings)
-    result = qx.infer(KEY, brittle, jnp.asarray(X), machine=solution, progress=QUIET)
-    assert result.num_simulator_calls == solution.statistics["num_simulator_calls"] == 800
-    axes = plot_inference(result.solution, result.machine, result.x).axes
-    labels = {label for axis in axes for label in axis.get_legend_handles_labels()[1]}
-    assert "the simulated set nearest to the answer" in labels
+    solution = tiny.train("alfi", brittle)
+    (warning,) = solution.warnings
+    assert "of 100 simulations failed" in warning
+    assert "too slow" in warning
+    found = qx.infer(KEY, brittle, jnp.asarray(X), estimator=solution, progress=QUIET)
+    assert found.num_simulator_calls == solution.statistics["num_simulator_calls"] == 1000
+    assert found.warnings[0] == warning
+
+
+# -- misuse ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: qx.infer(KEY, poisson, X, "alfy"), ValueError, "did you mean 'alfi'"),
+        (lambda m: qx.infer(KEY, poisson, X, 3), TypeError, r"such as qx\.ALFI\(\), or its name, got int"),
+        (lambda m: qx.infer(KEY, poisson, X, "alices"), TypeError, "'poisson' is a black box"),
+        (lambda m: qx.infer(KEY, poisson, X, estimator=m, num_simulations=9), TypeError, "drop num_simulations"),
+        (lambda m: qx.infer(KEY, poisson, X, "alfi", estimator=m), TypeError, "drop method, or the estimator"),
+        (lambda m: qx.infer(KEY, None, X), ValueError, "give a simulator, a trained estimator, or both"),
+        (lambda m: qx.infer(KEY, gaussian, X, estimator=m), ValueError, "trained for the simulator 'poisson'"),
+        (lambda m: qx.infer(KEY, poisson, X, estimator=3), TypeError, "expected what `train` returned, got int"),
+        (lambda m: qx.infer(KEY, poisson, [1.0, np.nan]), ValueError, "the first in row 1"),
+        (lambda m: qx.infer(KEY, gaussian, X), ValueError, r"shape \(m, 2\); got \(12,\)"),
+        (lambda m: qx.infer(KEY, poisson, X[:0], estimator=m), ValueError, "at least one"),
+        (lambda m: qx.infer(KEY, poisson, X, num_simulations=0), ValueError, "num_simulations must be at least 1"),
+        (lambda m: qx.train(KEY, poisson, num_simulations=0), ValueError, "num_simulations must be at least 1, got 0"),
+        (lambda m: qx.train(KEY, poisson, num_observations=0), ValueError, "num_observations must be at least 1"),
+        (lambda m: qx.train(KEY, chain, qx.ALICES(alpha=-1.0)), ValueError, "alpha must not be negative"),
+        (lambda m: qx.train(KEY, chain, qx.CARL(batch_size=1)), ValueError, "batch_size must be at least 2"),
+        (lambda m: qx.train(KEY, chain, qx.SCANDAL(alpha=-1.0)), ValueError, "alpha must not be negative"),
+        (lambda m: qx.train(KEY, chain, qx.NRE(reference=qx.PairReference())), ValueError, "nre is against the marg"),
+    ],
+)  # fmt: skip
+def test_misuse_is_refused_before_any_work(call, error, message, monkeypatch):
+    machine = tiny.trained("alfi", poisson)
+    work = lambda *given, **options: pytest.fail("it was let in")
+    monkeypatch.setattr(door, "fit", work)
+    for kind, name in [(type(poisson), "draw"), (type(chain), "draw"), (type(chain), "mine")]:
+        monkeypatch.setattr(kind, name, work)
+    with pytest.raises(error, match=message):
+        call(machine)
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((10, 2)), np.zeros(0), np.array(["a", "b"]), np.array([1j, 2.0]), [0.0, np.nan]]
+)
+def test_unusable_observations_are_refused_alike_at_every_door(x):
+    machine, ratio = tiny.trained("alfi", poisson), tiny.trained("alices")
+    refused = []
+    for call in (
+        lambda: qx.posterior(machine.value, x),
+        lambda: qx.run(KEY, machine.value, x),
+        lambda: qx.infer(KEY, poisson, x, estimator=machine, progress=QUIET),
+        lambda: qx.infer(KEY, poisson, x, progress=QUIET),
+        lambda: qx.likelihood(ratio.value, x, rate=None),
+    ):
+        with pytest.raises((ValueError, TypeError)) as error:
+            call()
+        refused.append(str(error.value).replace("chain", "poisson"))
+    assert len(set(refused)) == 1
+
+
+SETS = qx.simulate(KEY, chain, num_simulations=9, num_observations=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "sims", "message"),
+    [
+        ("nre", lambda: SETS, "nre takes one observation per row, these simulations have 2"),
+        ("nle", lambda: (SETS, SETS), "nle takes one record of simulations, not several"),
+        ("nre", lambda: qx.contrast(KEY, chain, num_simulations=9, reference=qx.PointReference([0.1])), "use carl"),
+        ("nle", lambda: unplaced(), "nle must know where x was drawn"),
+        ("histogram", lambda: unplaced(), "histogram must know where x was drawn"),
+        ("alfi", lambda: SETS, "9 simulations are too few to meta-train on"),
+    ],
+)
+def test_simulations_that_a_method_cannot_learn_from(name, sims, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.train(name, None, sims=sims())
+
+
+def unplaced():
+    """Rows of a file that does not say where x was drawn."""
+    sims = qx.contrast(KEY, chain, num_simulations=40)
+    return qx.Simulations(sims.theta, sims.x, chain, label=sims.label)

@@ -86,7 +86,11 @@ def train(
     InferenceError: training diverged.
     """
     method, reporter = named(method), progress or NoProgress()
-    budget = Budget(_count("num_simulations", num_simulations) or method.card.num_simulations, num_observations)
+    loss = method.loss  # which refuses options that it cannot use
+    budget = Budget(
+        _count("num_simulations", num_simulations) or method.card.num_simulations,
+        _count("num_observations", num_observations),
+    )
     gather_key, build_key, fit_key, finish_key = jax.random.split(jax.random.fold_in(key, TRAIN_STREAM), 4)
     if sims is None:
         if simulator is None:
@@ -96,7 +100,7 @@ def train(
     else:
         _check_columns(method, sims)
         method.check(sims)
-    loss, net = method.loss, method.build(build_key, sims)
+    net = method.build(build_key, sims)
     if loss is None:
         solution: Solution[Any] = Solution(None, Status.SUCCESS, {}, {})
     else:
