@@ -14,7 +14,7 @@ from .answers.frequentist.hypothesis import significance as significance
 from .answers.frequentist.hypothesis import test_statistic as test_statistic
 from .answers.frequentist.likelihood import Likelihood as Likelihood
 from .answers.frequentist.likelihood import likelihood as likelihood
-from .answers.frequentist.limits import expected_limits as expected_limits
+from .answers.frequentist.expected import expected_limits as expected_limits
 from .answers.frequentist.maximum import maximum_likelihood as maximum_likelihood
 from .answers.frequentist.maximum import profile_likelihood as profile_likelihood
 from .answers.frequentist.neyman import critical_values as critical_values
