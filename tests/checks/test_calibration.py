@@ -19,9 +19,7 @@ from quincunx.checks.calibration import (
     HistogramCalibration,
     IsotonicCalibration,
     calibrate,
-    pool_adjacent_violators,
 )
-from quincunx.core.prior import Prior
 from quincunx.gold.reference import MarginalReference, PairReference, PointReference
 from quincunx.methods.histogram import HistogramRatio
 from quincunx.problems import gaussian, poisson, weinberg
@@ -43,8 +41,8 @@ class Mapped(AbstractRatio):
     shift: jax.Array = eqx.field(converter=jnp.asarray, default=0.0)
 
     @property
-    def prior(self) -> Prior:
-        return self.exact.prior
+    def simulator(self):
+        return self.exact.simulator
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -125,8 +123,8 @@ def test_counts_against_a_mixture():
         factor: jax.Array = eqx.field(converter=jnp.asarray)
 
         @property
-        def prior(self) -> Prior:
-            return poisson.prior
+        def simulator(self):
+            return poisson
 
         @property
         def event_shape(self) -> tuple[int, ...]:
@@ -202,19 +200,6 @@ def test_a_calibrated_ratio_comes_back_from_its_folder(tmp_path, reference):
 # -- isotonic regression ---------------------------------------------------------------------------
 
 
-def test_pool_adjacent_violators_is_the_min_max_formula():
-    # The value at i is max over a <= i of min over b >= i of the mean of a..b (Robertson, Wright, Dykstra 1988).
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        counts = rng.integers(1, 5, 12)
-        ones = rng.binomial(counts, np.linspace(0.3, 0.6, 12))
-        mean = lambda a, b, ones=ones, counts=counts: ones[a : b + 1].sum() / counts[a : b + 1].sum()
-        truth = [max(min(mean(a, b) for b in range(i, 12)) for a in range(i + 1)) for i in range(12)]
-        steps = pool_adjacent_violators(ones, counts)
-        found = (np.bincount(steps, ones) / np.bincount(steps, counts))[steps]
-        np.testing.assert_allclose(found, truth, rtol=1e-12)
-
-
 def test_isotonic_maps_increase_and_histograms_share_ties():
     rng = np.random.default_rng(1)
     label = np.repeat([1.0, 0.0], 500)
@@ -232,9 +217,9 @@ def test_isotonic_maps_increase_and_histograms_share_ties():
 POINT = PointReference(ANCHOR)
 MISUSE = [
     ({"reference": PairReference()}, TypeError, "one theta_ref at a time"),
-    ({"reference": PointReference([45.0])}, ValueError, r"expected a theta of shape \(2,\)"),
+    ({"reference": PointReference([45.0])}, ValueError, r"PointReference: expected shape \(n, 2\)"),
     ({"num_simulations": 5}, ValueError, "at least 20"),
-    ({"theta": np.zeros(3)}, ValueError, r"expected shape \(2,\) or \(K, 2\)"),
+    ({"theta": np.zeros(3)}, ValueError, r"theta: expected shape \(n, 2\)"),
     ({"theta": np.array([39.0, 1.0])}, ValueError, "outside the support"),
     ({"theta": GRID[:4]}, ValueError, "regular grid"),
     ({"ratio": Mapped(ExactRatio(weinberg), ANCHOR, np.nan)}, ValueError, "NaN"),

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from quincunx.answers.estimates import AbstractRatio, ExactRatio
@@ -22,7 +23,6 @@ from quincunx.checks.ratio_tests import (
     reference_independence,
     roc_test,
 )
-from quincunx.core.prior import Prior
 from quincunx.problems import gaussian, poisson, weinberg
 
 KEY = jax.random.key(20_150_606)
@@ -45,8 +45,8 @@ class Spoilt(AbstractRatio):
     constant: jax.Array = eqx.field(converter=jnp.asarray, default=0.0)
 
     @property
-    def prior(self) -> Prior:
-        return self.exact.prior
+    def simulator(self):
+        return self.exact.simulator
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -166,8 +166,8 @@ class Flat(AbstractRatio):
     inner: Spoilt
 
     @property
-    def prior(self) -> Prior:
-        return self.inner.prior
+    def simulator(self):
+        return self.inner.simulator
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -332,13 +332,30 @@ def test_records_are_plain_and_frozen():
             record.statistic = 0.0
 
 
-def test_figures():
-    from matplotlib.figure import Figure
+def drawn(line):
+    return np.stack(line.get_data(), axis=1)
 
-    for record in records()[2:]:
-        ax = Figure().subplots()
-        assert record.plot(ax) is ax
-        assert len(ax.lines) >= 2
+
+def test_the_calibration_curve_is_drawn_with_its_diagonal_and_its_errors():
+    record, ax = records()[2], Figure().subplots()
+    assert record.plot(ax) is ax
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 1), (0, 1))
+    diagonal, points = ax.lines[:2]
+    np.testing.assert_array_equal(drawn(diagonal), [[0, 0], [1, 1]])
+    np.testing.assert_allclose(drawn(points), np.stack([record.predicted, record.observed], axis=1))
+    (bars,) = ax.collections
+    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+    np.testing.assert_allclose(ends, np.stack([record.low, record.high], axis=1))
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"calibrated", "observed"}
+
+
+def test_likelihood_curves_are_drawn_for_each_reference():
+    record, ax = records()[3], Figure().subplots()
+    assert record.plot(ax) is ax
+    assert len(ax.lines) == len(REFERENCES)
+    for line, curve in zip(ax.lines, record.curves, strict=True):
+        np.testing.assert_allclose(drawn(line), np.stack([GRID[:, 0], curve - curve.min()], axis=1), rtol=1e-6)
+    assert "reference 1, 0.5" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 X = np.zeros((50, 2), np.float32)
