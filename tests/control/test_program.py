@@ -82,35 +82,49 @@ def test_log_probabilities_are_those_of_formulas(formula):
     assert len(np.unique(np.float32(seen), axis=0)) > 3
 
 
-def test_scan_is_replayed_step_by_step():
+def walk(mean):
     """A random walk with drift: its steps are Gaussian."""
-
-    @program(Prior(drift=dist.Normal(0, 1)))
-    def walk(drift):
-        step = lambda position, _: (numpyro.sample("step", dist.Normal(position + drift, 1.0)),) * 2
-        return scan(step, 0.0, jnp.arange(4))[0]
-
-    path, drift = np.array([0.3, 1.0, -0.2, 0.5]), 0.7
-    steps = np.diff(path, prepend=0.0) - drift
-    at = jax.jit(jax.value_and_grad(walk.log_prob))
-    value, score = at(jnp.array([drift]), jnp.array(path[-1]), {"step": jnp.array(path)})
-    np.testing.assert_allclose(value, np.sum(stats.norm.logpdf(steps)), rtol=1e-5)
-    np.testing.assert_allclose(score, [np.sum(steps)], rtol=1e-5)
+    step = lambda position, _: (numpyro.sample("step", dist.Normal(position + mean, 1.0)),) * 2
+    numpyro.deterministic("x", scan(step, 0.0, jnp.arange(4))[0])
 
 
-def test_masks_count_only_what_they_keep():
-    """A number of draws that is itself drawn, and padding that is not used."""
+def padded(mean):
+    """A number of draws that is itself drawn, and padding that is masked and not used."""
+    size = numpyro.sample("size", dist.Categorical(probs=jnp.array([0.2, 0.3, 0.5])))
+    with numpyro.plate("all", 3), handlers.mask(mask=jnp.arange(3) <= size):
+        z = numpyro.sample("z", dist.Normal(mean, 1.0))
+    numpyro.sample("x", dist.Normal(jnp.sum(jnp.where(jnp.arange(3) <= size, z, 0)), 1.0))
 
-    def padded(mean):
-        size = numpyro.sample("size", dist.Categorical(probs=jnp.array([0.2, 0.3, 0.5])))
-        with numpyro.plate("all", 3), handlers.mask(mask=jnp.arange(3) <= size):
-            z = numpyro.sample("z", dist.Normal(mean, 1.0))
-        numpyro.sample("x", dist.Normal(jnp.sum(jnp.where(jnp.arange(3) <= size, z, 0)), 1.0))
 
-    simulator = program(MEAN, observable="x")(padded)
-    z = {"size": jnp.array(1), "z": jnp.array([0.4, -0.1, 7.0]), "x": jnp.array(0.0)}
-    score = jax.jit(jax.grad(simulator.log_prob))(jnp.array([0.5]), z["x"], z)
-    np.testing.assert_allclose(score, [0.4 - 0.1 - 2 * 0.5], rtol=1e-5)
+def noisy(mean):
+    """Reparameterised: x given the noise is a Gaussian around mean + noise."""
+    noise = numpyro.sample("noise", dist.Normal(0, 1))
+    numpyro.sample("x", dist.Normal(mean + noise, 0.5))
+
+
+def transformed(mean):
+    """A log-normal latent, and a power of a uniform one: their supports stay (0, inf) and (0, 1)."""
+    z = numpyro.sample("z", dist.LogNormal(mean, 1.0))
+    u = numpyro.sample("u", dist.TransformedDistribution(dist.Uniform(0, 1), PowerTransform(jnp.exp(mean))))
+    numpyro.sample("x", dist.Normal(z * u, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("model", "z", "x", "score"),
+    [
+        (walk, {"step": [0.3, 1.0, -0.2, 0.5]}, 0.5, 0.5 - 4 * 0.5),
+        (padded, {"size": 1, "z": [0.4, -0.1, 7.0], "x": 0.0}, 0.0, 0.4 - 0.1 - 2 * 0.5),
+        (noisy, {"noise": 0.3, "x": 1.0}, 1.0, (1 - 0.8) / 0.25),
+        # d/dm of log N(log z | m, 1) and of log(u^(1/a - 1) / a), a = exp(m)
+        (transformed, dict.fromkeys("zux", 0.4), 0.4, np.log(0.4) - 0.5 - np.log(0.4) * np.exp(-0.5) - 1),
+    ],
+)
+def test_scores_of_paths_at_a_half_are_those_of_formulas(model, z, x, score):
+    simulator = program(MEAN, observable="x")(model)
+    found = jax.jit(jax.grad(simulator.log_prob))(
+        jnp.array([0.5]), x, {name: jnp.array(value) for name, value in z.items()}
+    )
+    np.testing.assert_allclose(found, [score], rtol=1e-4)
 
 
 def test_several_observables_are_flattened_and_concatenated():
@@ -123,19 +137,6 @@ def test_several_observables_are_flattened_and_concatenated():
     log_prob = jax.jit(simulator.log_prob)
     np.testing.assert_allclose(log_prob(theta, x, z), exact, rtol=1e-5)
     assert np.isnan(log_prob(theta, x[::-1], z))
-
-
-def test_a_reparameterised_latent_is_a_path_like_any_other():
-    """x given the noise is a Gaussian around mean + noise: its score has the same mean given x."""
-
-    def shifted(mean):
-        noise = numpyro.sample("noise", dist.Normal(0, 1))
-        numpyro.sample("x", dist.Normal(mean + noise, 0.5))
-
-    simulator = program(MEAN, observable="x")(shifted)
-    z = {"noise": jnp.array(0.3), "x": jnp.array(1.0)}
-    score = jax.jit(jax.grad(simulator.log_prob))(jnp.array([0.5]), z["x"], z)
-    np.testing.assert_allclose(score, [(1 - 0.8) / 0.25], rtol=1e-5)
 
 
 # -- parameters that are sites ----------------------------------------------------------------
@@ -218,23 +219,8 @@ def test_a_run_that_raises_is_a_failed_row():
     assert np.isnan(x[[failure.row for failure in failures]]).all()
 
 
-def test_transforms_that_depend_on_theta_are_no_moving_support():
-    """A log-normal latent, and a power of a uniform one: their supports stay (0, inf) and (0, 1)."""
-
-    def transformed(mean):
-        z = numpyro.sample("z", dist.LogNormal(mean, 1.0))
-        u = numpyro.sample("u", dist.TransformedDistribution(dist.Uniform(0, 1), PowerTransform(jnp.exp(mean))))
-        numpyro.sample("x", dist.Normal(z * u, 1.0))
-
-    simulator, z = program(MEAN, observable="x")(transformed), {name: jnp.array(0.4) for name in "zux"}
-    score = jax.jit(jax.grad(simulator.log_prob))(jnp.array([0.5]), z["x"], z)
-    # d/dm of log N(log z | m, 1) and of log(u^(1/a - 1) / a), a = exp(m)
-    np.testing.assert_allclose(score, [np.log(0.4) - 0.5 - np.log(0.4) * np.exp(-0.5) - 1], rtol=1e-4)
-
-
 def test_a_replay_with_other_sites_names_them():
-    z = {"z": jnp.array(0.0), "x": jnp.array(1.0)}
-    theta = jnp.array([0.3])
+    z, theta = {"z": jnp.array(0.0), "x": jnp.array(1.0)}, jnp.array([0.3])
     with pytest.raises(ValueError, match="the site 'w' is not among the replay's sites"):
         made("chain").log_prob(theta, z["x"], {**z, "w": z["x"]})
     with pytest.raises(ValueError, match="the site 'z' is in the replay, but not in the path"):
@@ -262,65 +248,8 @@ def normal(name, mean=0.0):
     return numpyro.sample(name, dist.Normal(mean, 1.0))
 
 
-def reparameterised(mean):
-    return mean + normal("eps")
-
-
-def hidden_delta(mean):
-    numpyro.sample("x", dist.Delta(mean + normal("eps")))
-
-
-def hidden_deterministic(mean):
-    numpyro.deterministic("y", mean * normal("z", mean))
-    normal("w")
-
-
-def uniform(mean):
-    numpyro.sample("x", dist.Uniform(0, jnp.exp(mean)))
-
-
-def truncated(mean):
-    z = numpyro.sample("z", dist.TruncatedNormal(0.0, 1.0, low=mean))
-    normal("x", z)
-
-
-def shifted_beta(mean):
-    numpyro.sample("x", dist.TransformedDistribution(dist.Beta(2.0, 2.0), AffineTransform(mean, 1.0)))
-
-
-def mixture_with_an_edge(mean):
-    parts = [dist.Uniform(0.0, 1.0), dist.Uniform(0.0, 1 + jnp.exp(mean))]
-    numpyro.sample("x", dist.MixtureGeneral(dist.Categorical(jnp.array([0.5, 0.5])), parts))
-
-
-def with_factor(mean):
-    normal("x", mean)
-    numpyro.factor("tilt", mean)
-
-
-def with_param(mean):
-    normal("x", mean + numpyro.param("offset", 0.0))
-
-
-def observed(mean):
-    numpyro.sample("x", dist.Normal(mean, 1.0), obs=0.3)
-
-
-def with_key(mean):
-    return normal("z", mean) + jax.random.normal(numpyro.prng_key())
-
-
-def with_numpy(mean):
-    normal("x", mean + np.random.normal())  # noqa: NPY002
-
-
-def with_numpy_on_the_host(mean):
-    normal("x", mean + np.random.normal() * (1 if normal("z") > 0 else 2))  # noqa: NPY002
-
-
-def scaled(mean):
-    with handlers.scale(scale=2.0):
-        normal("x", mean)
+def site(law, name="x"):
+    return numpyro.sample(name, law)
 
 
 def subsampled(mean):
@@ -334,23 +263,6 @@ def used_behind_a_mask(mean):
     normal("x", z + mean)
 
 
-def mask_of_theta(mean):
-    with handlers.mask(mask=mean > 0):
-        normal("x", mean)
-
-
-def idle(mean, spare):
-    normal("x", mean + 0 * spare)
-
-
-def rounded(mean):
-    normal("x", jnp.floor(mean))
-
-
-def branch_on_theta(mean):
-    normal("x", mean if mean > 0 else 2 * mean)
-
-
 def number_of_theta(mean, width):
     z = normal("z", mean)
     if z * width > 0:
@@ -359,60 +271,87 @@ def number_of_theta(mean, width):
 
 
 def always_fails(mean):
-    z = normal("z", mean)
-    if z * 0 == 0:
+    if normal("z", mean) * 0 == 0:
         raise RuntimeError("no luck")
 
 
-def returns_a_mapping(mean):
-    return {"x": normal("x", mean)}
+def mixture(*parts):
+    return dist.MixtureGeneral(dist.Categorical(jnp.array([0.5, 0.5])), list(parts))
 
 
+def idle(mean, spare):
+    normal("x", mean + 0 * spare)
+
+
+random = np.random.normal  # what no program may use
+shifted_beta = lambda mean: dist.TransformedDistribution(dist.Beta(2.0, 2.0), AffineTransform(mean, 1.0))
+of_mean = lambda model: (model, MEAN, "x")
+returns = lambda model: (model, MEAN, None)
 TWO = Prior(mean=dist.Normal(0, 1), spare=dist.Normal(0, 1))
 WIDE = Prior(mean=dist.Normal(0, 1), width=dist.Normal(0, 1))
-REFUSED = [
-    (reparameterised, MEAN, None, "what the model returns moves with theta while every draw .* stands still.*Normal"),
-    (hidden_delta, MEAN, "x", "the site 'x' moves with theta"),
-    (hidden_deterministic, MEAN, "y", "the observable 'y' moves with theta"),
-    (uniform, MEAN, "x", "the support of the site 'x' depends on theta"),
-    (truncated, MEAN, "x", "the support of the site 'z' depends on theta"),
-    (shifted_beta, MEAN, "x", "the support of the site 'x' depends on theta"),
-    (mixture_with_an_edge, MEAN, "x", "the support of the site 'x' depends on theta"),
-    (with_factor, MEAN, "x", "the site 'tilt' is a factor"),
-    (with_param, MEAN, "x", "the site 'offset' is a numpyro.param"),
-    (observed, MEAN, "x", "the site 'x' is observed.*obs=None"),
-    (with_key, MEAN, None, r"numpyro.prng_key\(\)"),
-    (with_numpy, MEAN, "x", "same key differ.*np.random"),
-    (with_numpy_on_the_host, MEAN, "x", "same key differ.*np.random"),
-    (scaled, MEAN, "x", "the site 'x' is scaled"),
-    (subsampled, MEAN, "x", "the plate 'cells' is subsampled"),
-    (used_behind_a_mask, MEAN, "x", "the values that the mask of the site 'z' leaves out are used"),
-    (mask_of_theta, MEAN, "x", "the mask of the site 'x' depends on theta"),
-    (idle, TWO, "x", "depends on the parameter 'spare'.* score was 0 in each of 512 runs"),
-    (rounded, MEAN, "x", "the parameter 'mean', or only through steps without a derivative"),
-    (branch_on_theta, MEAN, "x", "depends on the parameter 'mean' itself"),
-    (number_of_theta, WIDE, "x", "a branch or a Python number depends on the parameter 'width' itself"),
-    (always_fails, MEAN, None, "each of 8 runs failed, the first with RuntimeError: no luck"),
-    (chain, MEAN, "xx", r"has no site 'xx' \(did you mean 'x'\?\); it has \('z', 'x'\)"),
-    (branching, MEAN, "xx", r"has no site 'xx' \(did you mean 'x'\?\)"),
-    (chain, MEAN, None, "the model returns nothing; .* observable='x'"),
-    (chain, Prior(meen=dist.Normal(0, 1)), "x", r"no argument 'meen' \(did you mean 'mean'\?\)"),
-    (idle, MEAN, "x", r"argument 'spare' has no prior; the prior has \('mean',\)"),
-    (chain, None, "x", r"argument 'mean' has no prior; write @qx.program\(qx.Prior\(mean=...\), ...\)"),
-]
+SUPPORT = "the support of the site 'x' depends on theta"
+REFUSED = {  # model, prior, observable; and the complaint
+    "reparameterised": (*returns(lambda mean: mean + normal("eps")), "what the model returns moves with theta.*Normal"),
+    "hidden delta": (*of_mean(lambda mean: site(dist.Delta(mean + normal("e")))), "the site 'x' moves with theta"),
+    "hidden deterministic": (
+        lambda mean: (numpyro.deterministic("y", mean * normal("z", mean)), normal("w")),
+        MEAN,
+        "y",
+        "the observable 'y' moves with theta while every draw of the path stands still",
+    ),
+    "uniform": (*of_mean(lambda mean: site(dist.Uniform(0, jnp.exp(mean)))), SUPPORT),
+    "truncated": (
+        *of_mean(lambda mean: normal("x", site(dist.TruncatedNormal(0.0, 1.0, low=mean), "z"))),
+        "the support of the site 'z' depends on theta",
+    ),
+    "shifted": (*of_mean(lambda mean: site(shifted_beta(mean))), SUPPORT),
+    "mixture": (*of_mean(lambda mean: site(mixture(dist.Uniform(0, 1), dist.Uniform(0, 1 + jnp.exp(mean))))), SUPPORT),
+    "factor": (*of_mean(lambda mean: (normal("x", mean), numpyro.factor("tilt", mean))), "the site 'tilt' is a factor"),
+    "param": (*of_mean(lambda mean: normal("x", mean + numpyro.param("a", 0.0))), "the site 'a' is a numpyro.param"),
+    "observed": (
+        *of_mean(lambda mean: numpyro.sample("x", dist.Normal(mean, 1.0), obs=0.3)),
+        "the site 'x' is observed.*obs=None",
+    ),
+    "key": (*returns(lambda mean: mean + jax.random.normal(numpyro.prng_key())), r"numpyro.prng_key\(\)"),
+    "NumPy": (*of_mean(lambda mean: normal("x", mean + random())), "same key differ.*np.random"),
+    "NumPy on the host": (
+        *of_mean(lambda mean: normal("x", mean + random() * (1 if normal("z") > 0 else 2))),
+        "same key differ.*np.random",
+    ),
+    "scaled": (
+        *of_mean(lambda mean: handlers.scale(lambda: normal("x", mean), scale=2.0)()),
+        "the site 'x' is scaled",
+    ),
+    "subsampled": (*of_mean(subsampled), "the plate 'cells' is subsampled"),
+    "masked": (*of_mean(used_behind_a_mask), "the values that the mask of the site 'z' leaves out are used"),
+    "mask of theta": (
+        *of_mean(lambda mean: handlers.mask(lambda: normal("x", mean), mask=mean > 0)()),
+        "the mask of the site 'x' depends on theta",
+    ),
+    "idle": (idle, TWO, "x", "depends on the parameter 'spare'.* score was 0 in each of 512 runs"),
+    "rounded": (
+        *of_mean(lambda mean: normal("x", jnp.floor(mean))),
+        "the parameter 'mean', or only through steps with",
+    ),
+    "branch": (
+        *of_mean(lambda mean: normal("x", mean if mean > 0 else 2 * mean)),
+        "depends on the parameter 'mean' itself",
+    ),
+    "number": (number_of_theta, WIDE, "x", "a branch or a Python number depends on the parameter 'width' itself"),
+    "failing": (*returns(always_fails), "each of 8 runs failed, the first with RuntimeError: no luck"),
+    "no site": (chain, MEAN, "xx", r"has no site 'xx' \(did you mean 'x'\?\); it has \('z', 'x'\)"),
+    "no site on the host": (branching, MEAN, "xx", r"has no site 'xx' \(did you mean 'x'\?\)"),
+    "nothing": (*returns(chain), "the model returns nothing; .* observable='x'"),
+    "no argument": (chain, Prior(meen=dist.Normal(0, 1)), "x", r"no argument 'meen' \(did you mean 'mean'\?\)"),
+    "too few": (idle, MEAN, "x", r"argument 'spare' has no prior; the prior has \('mean',\)"),
+    "no prior": (chain, None, "x", r"argument 'mean' has no prior; write @qx.program\(qx.Prior\(mean=...\), ...\)"),
+}
 
 
-@pytest.mark.parametrize(
-    ("model", "prior", "observable", "message"), REFUSED, ids=[f"{r[0].__name__}-{i}" for i, r in enumerate(REFUSED)]
-)
+@pytest.mark.parametrize(("model", "prior", "observable", "message"), REFUSED.values(), ids=REFUSED)
 def test_refused(model, prior, observable, message):
     with pytest.raises(ValueError, match=message):
         program(prior, observable=observable)(model)
-
-
-def test_a_model_that_returns_no_array_is_refused():
-    with pytest.raises(TypeError, match="must return one array, got dict"):
-        program(MEAN)(returns_a_mapping)
 
 
 def hierarchy():
@@ -446,6 +385,8 @@ def test_misuse_of_the_decorator():
         program(chain)
     with pytest.raises(TypeError, match="expected a NumPyro model, a function, got int"):
         program(MEAN)(3)
+    with pytest.raises(TypeError, match="must return one array, got dict"):
+        program(MEAN)(lambda mean: {"x": normal("x", mean)})
     with pytest.raises(ValueError, match="one of the two"):
         program(MEAN, parameters="mean")
 

@@ -16,7 +16,7 @@ from quincunx.sample.black_box import simulator
 
 KEY = jax.random.key(20_180_530)
 RNG = np.random.default_rng(3)
-MEAN = Prior(mean=dist.Normal(0, 3))
+MEAN, UNIT = Prior(mean=dist.Normal(0, 3)), Prior(mean=dist.Uniform(0, 1))
 
 
 def chain(noise, shape=(), factor=1.0):
@@ -127,22 +127,22 @@ def test_the_record_as_a_table_and_as_json():
     np.testing.assert_array_equal(quality.effective, again.effective)
 
 
-def test_misuse():
-    @simulator(MEAN)
-    def box(key, theta):
-        return theta["mean"]
+def broken_at(prior, log_prob, x=jnp.nan):
+    return mined_simulator(prior, joint_log_prob=log_prob)(lambda key, theta: (x * theta["mean"], None))
 
-    with pytest.raises(TypeError, match="'box' gives no gold"):
-        gold_quality(KEY, box, [[0.0]])
-    with pytest.raises(TypeError, match="expected a MarginalReference or a PointReference, got PairReference"):
-        gold_quality(KEY, chain(1.0), [[0.0]], reference=PairReference())
-    with pytest.raises(ValueError, match="at least 100, got 10"):
-        gold_quality(KEY, chain(1.0), [[0.0]], num_simulations=10)
-    with pytest.raises(ValueError, match=r"expected shape \(n, 1\).*got \(1,\)"):
-        gold_quality(KEY, chain(1.0), [0.0])
-    bounded = mined_simulator(Prior(mean=dist.Uniform(0, 1)), joint_log_prob=lambda theta, x, z: theta["mean"])
-    with pytest.raises(ValueError, match="outside the support"):
-        gold_quality(KEY, bounded(lambda key, theta: (theta["mean"], None)), [[2.0]])
-    broken = mined_simulator(MEAN, joint_log_prob=lambda theta, x, z: theta["mean"])
-    with pytest.raises(ValueError, match="200 of 200 simulations failed; at least 100 must not"):
-        gold_quality(KEY, broken(lambda key, theta: (jnp.nan, None)), [[0.0]], num_simulations=200)
+
+@pytest.mark.parametrize(
+    ("simulator", "theta", "options", "error", "message"),
+    [
+        (simulator(MEAN, name="box")(lambda key, t: t["mean"]), [[0.0]], {}, TypeError, "'box' gives no gold"),
+        (chain(1.0), [[0.0]], {"reference": PairReference()}, TypeError, "or a PointReference, got PairReference"),
+        (chain(1.0), [[0.0]], {"num_simulations": 10}, ValueError, "at least 100, got 10"),
+        (chain(1.0), [0.0], {}, ValueError, r"expected shape \(n, 1\).*got \(1,\)"),
+        (broken_at(UNIT, lambda theta, x, z: theta["mean"], 1.0), [[2.0]], {}, ValueError, "outside the support"),
+        (broken_at(MEAN, lambda theta, x, z: theta["mean"]), [[0.0]], {"num_simulations": 200}, ValueError,
+         "200 of 200 simulations failed; at least 100 must not"),
+    ],
+)  # fmt: skip
+def test_misuse(simulator, theta, options, error, message):
+    with pytest.raises(error, match=message):
+        gold_quality(KEY, simulator, theta, **options)

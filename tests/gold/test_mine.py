@@ -32,27 +32,21 @@ def test_laws_of_gold(mined, reference):
         assert abs(values.mean()) < SIGMAS * values.std() / np.sqrt(len(values))
 
 
-def test_rows_say_where_x_was_drawn(mined):
-    for name, sims in mined.items():
-        label = np.asarray(sims.label)[:, None]
-        assert label.mean() == 0.5
-        np.testing.assert_array_equal(np.where(label == 1, sims.drawn_from, 0), np.where(label == 1, sims.theta, 0))
-        if name == "point":
-            assert np.all(np.asarray(sims.drawn_from)[label[:, 0] == 0] == np.float32(0.3))
-        if name == "pair":
-            drawn = np.where(label == 1, sims.theta, sims.theta_reference)
-            np.testing.assert_array_equal(sims.drawn_from, drawn)
-    # x is drawn there: its mean follows source, with unit slope (standard error 0.014).
-    sims = mined["marginal"]
-    slope = np.polyfit(np.asarray(sims.drawn_from)[:, 0], np.asarray(sims.x)[:, 0], 1)[0]
-    assert abs(slope - 1) < 0.07
-
-
-def test_no_ratio_to_the_mixture_exceeds_the_size_of_its_pool(mined):
-    sims = mined["marginal"]
-    assert sims.reference.pool.shape == (16, 1)
-    assert float(sims.log_ratio.max()) <= np.log(16) + 1e-5
-    assert set(np.unique(sims.theta)) == set(np.asarray(sims.reference.pool).ravel())
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_rows_say_where_x_was_drawn(mined, reference):
+    sims = mined[reference]
+    label, theta, at = (np.asarray(each) for each in (sims.label, sims.theta, sims.drawn_from))
+    assert label.mean() == 0.5
+    np.testing.assert_array_equal(at[label == 1], theta[label == 1])
+    if reference != "marginal":
+        denominator = np.float32(0.3) if reference == "point" else np.asarray(sims.theta_reference)[label == 0]
+        np.testing.assert_array_equal(at[label == 0], np.broadcast_to(denominator, at[label == 0].shape))
+    else:  # no ratio to the mixture exceeds the size of its pool
+        assert sims.reference.pool.shape == (16, 1)
+        assert set(np.unique(theta)) == set(np.unique(at)) == set(np.asarray(sims.reference.pool).ravel())
+        assert float(sims.log_ratio.max()) <= np.log(16) + 1e-5
+    # x is drawn there: its mean follows, with unit slope (standard error 0.014).
+    assert abs(np.polyfit(at[:, 0], np.asarray(sims.x)[:, 0], 1)[0] - 1) < 0.07
 
 
 def test_given_numerators_are_taken_in_turn():
@@ -63,14 +57,15 @@ def test_given_numerators_are_taken_in_turn():
     assert counts.tolist() == [200, 200, 200]
     for value in values:  # as often as numerator as against the reference
         assert np.mean(np.asarray(sims.label)[np.asarray(sims.theta)[:, 0] == value]) == 0.5
-    pool = qx.mine(KEY, chain, num_simulations=60, theta=theta).reference.pool
-    np.testing.assert_allclose(pool, theta)
+    np.testing.assert_allclose(qx.mine(KEY, chain, num_simulations=60, theta=theta).reference.pool, theta)
+    many = np.linspace(-0.9, 0.9, 400)[:, None]  # fewer rows than thetas take some from everywhere: 50, not the first
+    assert np.ptp(qx.mine(KEY, chain, num_simulations=100, theta=many, reference=REFERENCES["point"]).theta) > 1.5
 
 
-def test_fewer_rows_than_thetas_take_some_from_everywhere():
-    theta = np.linspace(-0.9, 0.9, 400)[:, None]
-    sims = qx.mine(KEY, chain, num_simulations=100, theta=theta, reference=REFERENCES["point"])
-    assert np.ptp(np.asarray(sims.theta)) > 1.5  # 50 of 400, not the first 50
+def test_numerators_by_name():
+    sims = qx.mine(KEY, chain, num_simulations=20, theta={"mean": [0.1, 0.2]}, reference=None)
+    np.testing.assert_array_equal(np.unique(sims.theta), np.float32([0.1, 0.2]))
+    assert sims.log_ratio is None and sims.label is None and sims.reference is None
 
 
 def test_the_same_key_gives_the_same_bits_and_another_does_not():
@@ -101,7 +96,8 @@ def breaks(key, theta):
     return jnp.where(z < -2.0, jnp.inf, z), z
 
 
-in_numpy = dataclasses.replace(breaks, joint_log_prob=lambda theta, x, z: np.sin(theta["mean"]))
+def with_log_prob(joint_log_prob):
+    return dataclasses.replace(breaks, joint_log_prob=joint_log_prob)
 
 
 def test_failed_rows_are_dropped_counted_and_explained():
@@ -109,12 +105,12 @@ def test_failed_rows_are_dropped_counted_and_explained():
     reasons = {failure.reason for failure in sims.failures}
     assert len(sims) + len(sims.failures) == 2000 and len(reasons) == 2
     assert any("joint log-probability or its gradient" in reason for reason in reasons)
-    for field in ("x", "log_ratio", "score"):
-        assert np.isfinite(np.asarray(getattr(sims, field))).all()
-    row = sims.failures[0].row
-    whole = qx.mine(KEY, dataclasses.replace(breaks, joint_log_prob=lambda t, x, z: 0.0 * z), num_simulations=2000)
-    assert abs(sims.failures[0].theta["mean"]) <= 1 and row < 2000
-    assert len(whole.failures) < len(sims.failures)  # only those with x infinite
+    assert all(np.isfinite(np.asarray(getattr(sims, field))).all() for field in ("x", "log_ratio", "score"))
+    assert abs(sims.failures[0].theta["mean"]) <= 1
+    infinite = qx.mine(KEY, with_log_prob(lambda t, x, z: 0.0 * z), num_simulations=2000).failures
+    assert 0 < len(infinite) < len(sims.failures)  # only those of x
+    with pytest.raises(qx.SimulationError, match="300 of 300 simulations by 'breaks' failed, more than half"):
+        qx.mine(KEY, with_log_prob(lambda theta, x, z: jnp.nan * z), num_simulations=300)
 
 
 def test_contrast_gives_labels_without_gold():
@@ -125,51 +121,33 @@ def test_contrast_gives_labels_without_gold():
     assert len(np.unique(qx.contrast(KEY, chain, num_simulations=300).drawn_from)) == 300  # a theta for every row
 
 
-def test_numerators_by_name():
-    sims = qx.mine(KEY, chain, num_simulations=20, theta={"mean": [0.1, 0.2]}, reference=None)
-    np.testing.assert_array_equal(np.unique(sims.theta), np.float32([0.1, 0.2]))
-    assert sims.log_ratio is None and sims.label is None and sims.reference is None
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"num_simulations": 1}, "at least 2"),
+        ({"theta": [[2.0]]}, "parameter 'mean': 2 is outside"),
+        ({"theta": [0.1]}, r"expected shape \(n, 1\)"),
+        ({"reference": qx.PointReference([0.1, 0.2])}, r"the theta of a PointReference: expected .*\(n, 1\)"),
+        ({"reference": qx.PointReference([3.0])}, "parameter 'mean': 3 is outside"),
+        ({"reference": qx.MarginalReference(1)}, "pool_size must be at least 2"),
+        ({"theta": [[0.1]]}, "a mixture needs at least 2"),
+        ({}, "fewer than the 256 thetas"),
+        ({"theta": [[0.1]], "reference": qx.PairReference()}, "pairs need at least 2"),
+    ],
+)
+def test_misuse_is_named(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        qx.mine(KEY, chain, **{"num_simulations": 9, **options})
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "complaint"),
+    ("verb", "simulator", "complaint"),
     [
-        (lambda: qx.mine(KEY, qx.problems.poisson, num_simulations=9), TypeError, "black box and gives no gold"),
-        (lambda: qx.mine(KEY, chain, num_simulations=1), ValueError, "at least 2"),
-        (lambda: qx.mine(KEY, chain, num_simulations=9, theta=[[2.0]]), ValueError, "parameter 'mean': 2 is outside"),
-        (lambda: qx.mine(KEY, chain, num_simulations=9, theta=[0.1]), ValueError, r"expected shape \(n, 1\)"),
-        (
-            lambda: qx.mine(KEY, chain, num_simulations=9, reference=qx.PointReference([0.1, 0.2])),
-            ValueError,
-            r"the theta of a PointReference: expected .*\(n, 1\)",
-        ),
-        (
-            lambda: qx.mine(KEY, chain, num_simulations=9, reference=qx.PointReference([3.0])),
-            ValueError,
-            "parameter 'mean': 3 is outside",
-        ),
-        (
-            lambda: qx.mine(KEY, chain, num_simulations=9, reference=qx.MarginalReference(1)),
-            ValueError,
-            "pool_size must be at least 2",
-        ),
-        (lambda: qx.mine(KEY, chain, num_simulations=9, theta=[[0.1]]), ValueError, "a mixture needs at least 2"),
-        (lambda: qx.mine(KEY, chain, num_simulations=9), ValueError, "fewer than the 256 thetas"),
-        (
-            lambda: qx.mine(KEY, chain, num_simulations=9, theta=[[0.1]], reference=qx.PairReference()),
-            ValueError,
-            "pairs need at least 2",
-        ),
-        (lambda: qx.contrast(KEY, chain, num_simulations=9, reference=None), TypeError, "reference: expected Point"),
-        (lambda: qx.mine(KEY, in_numpy, num_simulations=9, reference=None), TypeError, "'breaks' calls NumPy"),
+        (qx.mine, qx.problems.poisson, "black box and gives no gold"),
+        (qx.mine, with_log_prob(lambda theta, x, z: np.sin(theta["mean"])), "'breaks' calls NumPy"),
+        (qx.contrast, chain, "reference: expected Point"),
     ],
 )
-def test_misuse_is_named(call, error, complaint):
-    with pytest.raises(error, match=complaint):
-        call()
-
-
-def test_most_rows_failing_is_an_error():
-    hopeless = dataclasses.replace(breaks, joint_log_prob=lambda theta, x, z: jnp.nan * z)
-    with pytest.raises(qx.SimulationError, match="more than half"):
-        qx.mine(KEY, hopeless, num_simulations=300)
+def test_misuse_of_types_is_named(verb, simulator, complaint):
+    with pytest.raises(TypeError, match=complaint):
+        verb(KEY, simulator, num_simulations=9, reference=None)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from mined_cases import corners
 from scipy import integrate, optimize, stats
-from truths import MIXING, TRUTHS, cross_section, latents, parton_density, passing, poisson_moments
+from truths import MIXING, THETAS, TRUTHS, cross_section, latents, parton_density, passing, poisson_moments
 
 from quincunx.problems import CATALOGUE, asymmetry, multivariate, poisson
 
 KEY = jax.random.key(20_181_129)
 SIZES = (1, 20, 3000)
 STEEP = [("linear_regression", [np.arctan(slope), 0.9]) for slope in (100.0, 1e4)]
-CASES = [(name, theta) for name, truth in TRUTHS.items() for theta in truth.thetas]
+CASES = [(name, theta) for name, thetas in THETAS.items() for theta in thetas]
 
 
 def draws(name, theta, m, key=KEY):
@@ -46,7 +46,7 @@ def reference(name, theta, x):
 
 
 def test_catalogue_is_complete_and_read_only():
-    assert set(CATALOGUE) == set(TRUTHS)
+    assert set(CATALOGUE) == set(TRUTHS) == set(THETAS)
     assert all(each.name == name and each.source for name, each in CATALOGUE.items())
     with pytest.raises(TypeError):
         CATALOGUE["mine"] = poisson
@@ -102,7 +102,7 @@ def test_exact_answers_are_the_reference(name, theta, m):
     [
         ("linear_regression", [0.7, 0.4], ((-1, 1), (-1.5, 2.5))),
         ("gaussian", [1.0, 2.0], ((-6, 8), (-5, 9))),
-        *(("weinberg", theta, ((-1, 1),)) for theta in TRUTHS["weinberg"].thetas),
+        *(("weinberg", theta, ((-1, 1),)) for theta in THETAS["weinberg"]),
     ],
 )
 def test_densities_integrate_to_one(name, theta, limits):
@@ -226,7 +226,7 @@ def test_weinberg_quantile_inverts_the_cdf():
 def test_rates_of_the_effective_field_theory():
     eft = CATALOGUE["eft"]
     rate = jax.jit(jax.vmap(lambda theta: eft.rate(eft.prior.unpack(theta))))
-    thetas = np.float32(TRUTHS["eft"].thetas)
+    thetas = np.float32(THETAS["eft"])
     truth = [36 * cross_section(theta) / cross_section([0, 0]) for theta in np.float64(thetas)]
     np.testing.assert_allclose(rate(thetas), truth, rtol=3e-6)
     axis = np.linspace(-1, 1, 21, dtype=np.float32)

@@ -59,6 +59,10 @@ def chi_square(counts, law):
     return stats.chisquare(observed, np.array(edges) * size / np.sum(edges)).pvalue
 
 
+def poisson_density(theta, x):
+    return stats.poisson.logpmf(x, np.exp(theta[0]))
+
+
 def poisson_p(theta, x):
     return [chi_square(np.asarray(x, int), stats.poisson(np.exp(theta[0])))]
 
@@ -195,6 +199,10 @@ def weinberg_moments(x):
 # -- a Gaussian ------------------------------------------------------------------------------
 
 
+def gaussian_density(theta, x):
+    return stats.multivariate_normal.logpdf(x - theta, np.zeros(2), COVARIANCE)
+
+
 def gaussian_p(theta, x):
     white = np.linalg.solve(np.linalg.cholesky(COVARIANCE), np.transpose(x - theta))
     return [*(stats.kstest(axis, stats.norm.cdf).pvalue for axis in white), stats.pearsonr(*white).pvalue]
@@ -298,7 +306,6 @@ class Truth(NamedTuple):
     Fields
     ------
     columns, event_shape: names of the parameters, and the shape of an observation.
-    thetas: the middle of the prior, its edges, and known hard places.
     log_density: (theta, x `(m, *event)`) -> `(m,)`.
     p_values: (theta, x) -> p-values of tests that x follows the law at theta; None where the laws of gold say it.
     moments: x -> (mean, standard deviation) of the posterior of each parameter; None where it is not known.
@@ -306,53 +313,28 @@ class Truth(NamedTuple):
 
     columns: tuple
     event_shape: tuple
-    thetas: list
     log_density: Callable
     p_values: Callable | None = None
     moments: Callable | None = None
 
 
+THETAS = {  # the middle of the prior, its edges, and known hard places
+    "poisson": [[0.2], [1.0], [4.0], [7.0]],
+    "linear_regression": [[0.0, 0.3], [0.6, 1.0], [1.1, -1.0], [np.arctan(30.0), 0.2]],
+    "multivariate": [[0.0, 0.0, 0.0], [-3.0, -3.0, -3.0], [3.0, 3.0, 3.0], [3.0, -1.0, 2.5]],
+    "weinberg": [[45.0, 1.0], [40.0, 0.5], [40.0, 1.5], [50.0, 1.5], [42.0, 0.9], [49.0, 1.4]],
+    "gaussian": [[0.0, 0.0], [-6.0, 9.0], [1.0, 2.0]],
+    "galton": [[-0.4], [-0.7], [-1.0]],
+    "eft": [[0.0, 0.0], [1.0, 1.0], [-1.0, -1.0], [-0.6, 0.8], [0.3, -0.45]],
+}
 TRUTHS = {
-    "poisson": Truth(
-        ("log_rate",),
-        (),
-        [[0.2], [1.0], [4.0], [7.0]],
-        lambda theta, x: stats.poisson.logpmf(x, np.exp(theta[0])),
-        poisson_p,
-        poisson_moments,
-    ),
-    "linear_regression": Truth(
-        ("angle", "offset"),
-        (2,),
-        [[0.0, 0.3], [0.6, 1.0], [1.1, -1.0], [np.arctan(30.0), 0.2]],
-        line_density,
-        line_p,
-        line_moments,
-    ),
+    "poisson": Truth(("log_rate",), (), poisson_density, poisson_p, poisson_moments),
+    "linear_regression": Truth(("angle", "offset"), (2,), line_density, line_p, line_moments),
     "multivariate": Truth(
-        ("mean", "log_scale", "bound"),
-        (5,),
-        [[0.0, 0.0, 0.0], [-3.0, -3.0, -3.0], [3.0, 3.0, 3.0], [3.0, -1.0, 2.5]],
-        multivariate_density,
-        multivariate_p,
-        multivariate_moments,
+        ("mean", "log_scale", "bound"), (5,), multivariate_density, multivariate_p, multivariate_moments
     ),
-    "weinberg": Truth(
-        ("energy", "fermi"),
-        (),
-        [[45.0, 1.0], [40.0, 0.5], [40.0, 1.5], [50.0, 1.5], [42.0, 0.9], [49.0, 1.4]],
-        weinberg_density,
-        weinberg_p,
-        weinberg_moments,
-    ),
-    "gaussian": Truth(
-        ("mean[0]", "mean[1]"),
-        (2,),
-        [[0.0, 0.0], [-6.0, 9.0], [1.0, 2.0]],
-        lambda theta, x: stats.multivariate_normal.logpdf(x - theta, np.zeros(2), COVARIANCE),
-        gaussian_p,
-        gaussian_moments,
-    ),
-    "galton": Truth(("skew",), (), [[-0.4], [-0.7], [-1.0]], galton_density, galton_p, galton_moments),
-    "eft": Truth(("c1", "c2"), (2,), [[0.0, 0.0], [1.0, 1.0], [-1.0, -1.0], [-0.6, 0.8], [0.3, -0.45]], eft_density),
+    "weinberg": Truth(("energy", "fermi"), (), weinberg_density, weinberg_p, weinberg_moments),
+    "gaussian": Truth(("mean[0]", "mean[1]"), (2,), gaussian_density, gaussian_p, gaussian_moments),
+    "galton": Truth(("skew",), (), galton_density, galton_p, galton_moments),
+    "eft": Truth(("c1", "c2"), (2,), eft_density),
 }

@@ -53,6 +53,7 @@ class Told(AbstractProgress):
 SIMULATORS = {**qx.problems.CATALOGUE, "host": host, "program": program, "tosses": tosses}
 MINED = [name for name, each in SIMULATORS.items() if isinstance(each, AbstractMinedSimulator)]
 NUMBERS = [(65, 33), (96, 36), (80, 35)]  # of one bucket each: of up to 96 rows, and of up to 36 observations
+FEW = [(5, 2), (6, 2)]  # for what runs row by row, and is slow
 
 
 def assert_compiles_once(call, numbers=NUMBERS):
@@ -66,24 +67,27 @@ def assert_compiles_once(call, numbers=NUMBERS):
 
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_simulate_and_contrast_compile_once(name):
-    simulator = SIMULATORS[name]
-    numbers = NUMBERS if name != "tosses" else [(5, 2), (6, 2)]  # row by row, and slow
-    assert_compiles_once(lambda n, m: qx.simulate(KEY, simulator, num_simulations=n, num_observations=m), numbers)
+    simulator, numbers = SIMULATORS[name], FEW if name == "tosses" else NUMBERS
     theta = np.asarray(simulator.prior.sample(KEY, 96))
-    assert_compiles_once(lambda n, m: qx.simulate(KEY, simulator, theta=theta[:n], num_observations=m), numbers)
-    assert_compiles_once(lambda n, m: qx.contrast(KEY, simulator, num_simulations=n)[: n // 2], numbers)
-    assert_compiles_once(lambda n, m: qx.contrast(KEY, simulator, num_simulations=96, theta=theta[:n]), numbers)
+    for call in (
+        lambda n, m: qx.simulate(KEY, simulator, num_simulations=n, num_observations=m),
+        lambda n, m: qx.simulate(KEY, simulator, theta=theta[:n], num_observations=m),
+        lambda n, m: qx.contrast(KEY, simulator, num_simulations=n)[: n // 2],
+        lambda n, m: qx.contrast(KEY, simulator, num_simulations=n, theta=theta[:m]),
+    ):
+        assert_compiles_once(call, numbers)
 
 
-@pytest.mark.parametrize("reference", [None, qx.PairReference(), qx.MarginalReference(2)])
 @pytest.mark.parametrize("name", MINED)
-def test_mine_compiles_once(name, reference):
-    numbers = NUMBERS if name != "tosses" else [(5, 2), (6, 2)]
-    mine = lambda n, _: qx.mine(KEY, SIMULATORS[name], num_simulations=n, reference=reference)
-    assert_compiles_once(mine, numbers)
-    pool = np.asarray(SIMULATORS[name].prior.sample(KEY, 36))
-    if name != "tosses":
-        assert_compiles_once(lambda n, k: qx.mine(KEY, SIMULATORS[name], num_simulations=n, theta=pool[:k]))
+def test_mine_compiles_once(name):
+    simulator, numbers = SIMULATORS[name], FEW if name == "tosses" else NUMBERS
+    pool = np.asarray(simulator.prior.sample(KEY, 36))
+    for call in (
+        lambda n, k: qx.mine(KEY, simulator, num_simulations=n, reference=None),
+        lambda n, k: qx.mine(KEY, simulator, num_simulations=n, reference=qx.PairReference()),
+        lambda n, k: qx.mine(KEY, simulator, num_simulations=n, theta=pool[:k]),
+    ):
+        assert_compiles_once(call, numbers)
 
 
 @pytest.mark.parametrize("name", ["poisson", "program"])

@@ -104,83 +104,66 @@ def test_calling_the_simulator_calls_the_function():
     assert (counts.name, counts.source, counts.prior, counts.workers) == ("counts", "a test", RATE, 2)
 
 
-@numpy_simulator(CASE)
-def harmless(rng, theta):
-    """Rows 0 and 9 upwards are good; the others fail, each in its own way."""
-    case = int(theta["case"])
-    if case == 1:
-        raise TypeError("no such knob\nsecond line")  # line A
-    if case == 2:
-        return np.linalg.inv(np.zeros((2, 2)))[0]  # line B
-    if case == 3:
-        return [np.nan, 1.0]
-    if case == 4:
-        return [1.0, 2.0, 3.0]
-    if case == 5:
-        return [[1.0], [2.0, 3.0]]
-    if case == 6:
-        return [None, "three"]
-    if case == 7:
-        raise SystemExit("enough")  # line C
-    if case == 8:
-        return [1e39, 0.0]  # infinite as float32
-    return np.array([case, 1.0])
+def raises(error):
+    raise error
 
 
-def line_of(mark: str) -> int:
-    with open(__file__, encoding="utf-8") as file:
-        return next(number for number, line in enumerate(file, 1) if line.rstrip().endswith(mark))
+RAISED = f"(line {raises.__code__.co_firstlineno + 1} of {FILE})"
+FAULTS = [  # what a function does in a row, and why the row fails
+    (lambda rng, theta: raises(TypeError("no such knob\nsecond line")), f"TypeError: no such knob {RAISED}"),
+    (lambda rng, theta: raises(SystemExit("enough")), f"SystemExit: enough {RAISED}"),
+    (lambda rng, theta: np.linalg.inv(np.zeros((2, 2)))[0], "LinAlgError: Singular matrix (line "),
+    (lambda rng, theta: [np.nan, 1.0], "2 of 2 observations are NaN or infinite"),
+    (lambda rng, theta: [1e39, 0.0], "2 of 2 observations are NaN or infinite"),  # too large for float32
+    (lambda rng, theta: [1.0, 2.0, 3.0], "returned shape (3,), others (2,)"),
+    (lambda rng, theta: np.ones(rng.integers(1, 40)), "the function returned shape"),
+    (lambda rng, theta: [], "the function returned an array of shape (0,), which holds no number"),
+    (
+        lambda rng, theta: [[1.0], [2.0, 3.0]],
+        "the function returned [[1.0], [2.0, 3.0]], a nest of lists of unequal le",
+    ),
+    (
+        lambda rng, theta: [None, "three"],
+        "the function returned [None, 'three'], which is not an array of real numbers",
+    ),
+    (lambda rng, theta: 1j, "the function returned 1j, which is not an array of real numbers"),
+    (
+        lambda rng, theta: theta["ratee"],
+        "UnknownParameter: no parameter 'ratee' (did you mean 'rate'?); the prior has ra",
+    ),
+    (lambda rng, theta: theta.__setitem__("rate", 1.0), "AttributeError: 'Parameters' object has no attribute '__"),
+    (lambda rng, theta: theta["beta"].sort(), "ValueError: sort array is read-only"),
+]
+
+
+@numpy_simulator(Prior(rate=dist.Uniform(0, 100), beta=dist.Normal(0, 1).expand((2,))))
+def faulty(rng, theta):
+    row = int(theta["rate"])
+    return FAULTS[row][0](rng, theta) if row < len(FAULTS) else [row, 1.0]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_failed_row_says_why_and_leaves_the_others_alone(workers):
-    x, failures = with_workers(harmless, workers).draw(KEY, cases(12), 2)
-    expected = {
-        1: f"TypeError: no such knob (line {line_of('# line A')} of {FILE})",
-        2: f"LinAlgError: Singular matrix (line {line_of('# line B')} of {FILE})",
-        3: "2 of 2 observations are NaN or infinite",
-        4: "returned shape (3,), others (2,)",
-        5: "the function returned [[1.0], [2.0, 3.0]], a nest of lists of unequal lengths",
-        6: "the function returned [None, 'three'], which is not an array of real numbers",
-        7: f"SystemExit: enough (line {line_of('# line C')} of {FILE})",
-        8: "2 of 2 observations are NaN or infinite",
-    }
-    assert reasons(failures) == expected
-    assert failures[0].theta == {"case": 1.0}
-    assert np.isnan(x[1:9]).all()
-    np.testing.assert_array_equal(x[[0, 9, 10, 11], :, 0], np.repeat([[0], [9], [10], [11]], 2, axis=1))
+    bad, theta = len(FAULTS), np.pad(cases(len(FAULTS) + 3), ((0, 0), (0, 2)))
+    x, failures = with_workers(faulty, workers).draw(KEY, theta, 2)
+    assert [failure.row for failure in failures] == list(range(bad))
+    for failure, (_, reason) in zip(failures, FAULTS, strict=True):
+        assert failure.reason.startswith(reason)
+    assert failures[1].theta == {"rate": 1.0, "beta[0]": 0.0, "beta[1]": 0.0}
+    assert np.isnan(x[:bad]).all()
+    np.testing.assert_array_equal(x[bad:, :, 0], np.repeat(theta[bad:, :1], 2, axis=1))
 
 
-@pytest.mark.parametrize(
-    ("function", "reason"),
-    [
-        (
-            lambda rng, theta: theta["ratee"],
-            "UnknownParameter: no parameter 'ratee' (did you mean 'rate'?); the prior has rate, beta",
-        ),
-        (
-            lambda rng, theta: theta.__setitem__("rate", 1.0),
-            "AttributeError: 'Parameters' object has no attribute '__setitem__'",
-        ),
-        (lambda rng, theta: theta["beta"].sort(), "ValueError: sort array is read-only"),
-        (lambda rng, theta: np.ones(rng.integers(1, 40)), "the function returned shape"),
-        (lambda rng, theta: [], "the function returned an array of shape (0,), which holds no number"),
-        (lambda rng, theta: 1j, "the function returned 1j, which is not an array of real numbers"),
-        (lambda theta: 1.0, "TypeError: <lambda>() takes 1 positional argument but 2 were given"),
-    ],
-)
-def test_where_every_row_fails_there_is_no_event_shape(function, reason):
-    simulator = numpy_simulator(MIXED, name="bad", workers=0)(function)
-    x, failures = simulator.draw(KEY, MIXED.sample(KEY, 3), 5)
+def test_where_every_row_fails_there_is_no_event_shape():
+    x, failures = numpy_simulator(RATE, workers=0)(lambda theta: 1.0).draw(KEY, RATE.sample(KEY, 3), 5)
     assert x.shape == (3, 5) and np.isnan(x).all()
-    assert [failure.row for failure in failures] == [0, 1, 2]
-    assert all(failure.reason.startswith(reason) for failure in failures), failures[0].reason
+    assert reasons(failures) == dict.fromkeys(range(3), failures[0].reason)
+    assert failures[0].reason.endswith("<lambda>() takes 1 positional argument but 2 were given")
 
 
 def test_the_commonest_shape_is_the_right_one_even_if_the_first_row_differs():
-    x, failures = numpy_simulator(CASE, workers=0)(lambda rng, theta: np.ones(3 if theta["case"] == 0 else 2)).draw(
-        KEY, cases(4), 1
-    )
+    odd = numpy_simulator(CASE, workers=0)(lambda rng, theta: np.ones(3 if theta["case"] == 0 else 2))
+    x, failures = odd.draw(KEY, cases(4), 1)
     assert x.shape == (4, 1, 2) and reasons(failures) == {0: "returned shape (3,), others (2,)"}
 
 
@@ -275,7 +258,7 @@ def test_a_function_that_cannot_travel_is_refused_with_the_cure():
 
 def test_misuse_is_refused_at_once():
     with pytest.raises(TypeError, match="expected a Prior, got function"):
-        numpy_simulator(harmless.function)
+        numpy_simulator(faulty.function)
     with pytest.raises(TypeError, match="expected a function"):
         numpy_simulator(RATE)(3)
     for workers in (-1, 1.5, True):
@@ -334,19 +317,11 @@ interrupt(qx.executable(["sh", "-c", f"sleep 60 & echo $! $$ >> {sys.argv[1]}; w
 def test_a_script_without_a_guard_runs_once_and_leaves_no_process_behind(tmp_path):
     script, log = tmp_path / "script.py", tmp_path / "pids"
     script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, script, log],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    command, environment = [sys.executable, script, log], {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines.count(["running"]) == 1
-    assert lines.count(["right", "True"]) == 1
-    assert lines.count(["interrupted"]) == 2
+    assert [lines.count(line) for line in (["running"], ["right", "True"], ["interrupted"])] == [1, 1, 2]
     workers = next(line[1:] for line in lines if line[0] == "pids")
     pids = [int(pid) for pid in workers + log.read_text().split()]
     assert len(pids) >= 1 + 2 + 4
@@ -355,81 +330,55 @@ def test_a_script_without_a_guard_runs_once_and_leaves_no_process_behind(tmp_pat
 
 # -- programs ------------------------------------------------------------------------------------------
 
+ANSWERS = {  # what a program prints instead of three observations, and what comes of it
+    "[[1, 2, 3]": "the program returned broken JSON: Expecting ',' delimiter: line 1 column 11 (char 10)",
+    "[[1, 2, 3], [1, 2, 3]]": "the program returned 2 observations, 3 were asked for",
+    "1,2,3\n1,2\n1,2,3": "the program returned shape (2,), others (3,)",
+    "1,2,3\n\n1,,3\n1,2,3": "the program returned '' where a number should be, in line 3 of standard output",
+    "": "the program returned nothing on standard output",
+    "[[1, 2, 3], [1, NaN, 3], [1, 2, Infinity]]": "2 of 3 observations are NaN or infinite",
+    '{"x": [[1, 2, 3]]}': 'the program returned a JSON object without a list "observations"',
+    "[[[1], [2, 3]]]": "the program returned [[1], [2, 3]], a nest of lists of unequal lengths",
+    "[[1, null, 3]]": "the program returned [1, None, 3], which is not an array of real numbers",
+    "[5, 5, 5]": "returned shape (), others (3,)",
+    "kill": "SIGKILL",
+    "leave": "exit code 1: out of coffee",
+}
 PROGRAM = """
 import json, os, sys
 question = json.loads(sys.stdin.readline())
 assert sys.stdin.read() == ""
 theta, m, seed = question["parameters"], question["num_observations"], question["seed"]
 case = int(theta["case"])
-if case == 0:
-    print(json.dumps([[case, seed % 1000, j] for j in range(m)]))
-if case == 1:
-    print(json.dumps({"observations": [[case, seed % 1000, j] for j in range(m)]}, indent=2))
-if case == 2:
-    print("# made by a test\\nname, seed, number")
-    print("\\n".join(f"{case}, {seed % 1000}, {j}  # {j}" for j in range(m)))
-if case == 3:
-    print("\\n".join(f"{case} {seed % 1000}\\t{j}" for j in range(m)))
-if case == 4:
-    print("[[1, 2, 3]", end="")
-if case == 5:
-    print(json.dumps([[1, 2, 3]] * (m + 1)))
-if case == 6:
-    print("1,2,3\\n1,2\\n1,2,3")
-if case == 7:
-    print("1,2,3\\n\\n1,,3\\n1,2,3")
-if case == 8:
+rows = [[case, seed % 1000, j] for j in range(m)]
+text = (sys.argv[1:] + [
+    json.dumps(rows),
+    json.dumps({"observations": rows}, indent=2),
+    "# made by a test\\nname, seed, number\\n" + "\\n".join(f"{a}, {b}, {c}  # {c}" for a, b, c in rows),
+    "\\n".join(f"{a} {b}\\t{c}" for a, b, c in rows),
+])[case]
+if text == "kill":
+    os.kill(os.getpid(), 9)
+if text == "leave":
     print("[[1, 2, 3]]")
     sys.exit("warming up\\nout of coffee\\n")
-if case == 9:
-    os.kill(os.getpid(), 9)
-if case == 11:
-    print(json.dumps([[1, float("nan"), 3]] * m))
-if case == 12:
-    print(json.dumps({"x": [[1, 2, 3]] * m}))
-if case == 13:
-    print(json.dumps([[[1], [2, 3]]] * m))
-if case == 14:
-    print(json.dumps([[1, None, 3]] * m))
-if case == 15:
-    print(json.dumps([5] * m))
+print(text, end="")
 """
-REASONS = {
-    4: "the program returned broken JSON: Expecting ',' delimiter: line 1 column 11 (char 10)",
-    5: "the program returned 4 observations, 3 were asked for",
-    6: "the program returned shape (2,), others (3,)",
-    7: "the program returned '' where a number should be, in line 3 of standard output",
-    8: "exit code 1: out of coffee",
-    9: "SIGKILL",
-    10: "the program returned nothing on standard output",
-    11: "3 of 3 observations are NaN or infinite",
-    12: 'the program returned a JSON object without a list "observations"',
-    13: "the program returned [[1], [2, 3]], a nest of lists of unequal lengths",
-    14: "the program returned [1, None, 3], which is not an array of real numbers",
-    15: "returned shape (), others (3,)",
-}
 
 
-@pytest.fixture
-def program(tmp_path):
-    path = tmp_path / "program.py"
-    path.write_text(PROGRAM)
-    return [sys.executable, "-I", "-S", str(path)]
-
-
-def test_programs_are_asked_and_their_answers_read(program):
-    simulator = executable(program, CASE, name="coffee")
-    x, failures = simulator.draw(KEY, cases(16), 3)
-    assert reasons(failures) == REASONS
-    assert x.shape == (16, 3, 3) and np.isnan(x[4:]).all()
-    np.testing.assert_array_equal(x[:4, :, 0], np.repeat(np.arange(4)[:, None], 3, axis=1))  # its parameter
-    np.testing.assert_array_equal(x[:4, :, 2], np.repeat(np.arange(3)[None], 4, axis=0))  # order is kept
-    seeds = x[:4, 0, 1]
-    assert len(np.unique(seeds)) == 4
-    again, _ = simulator.draw(KEY, cases(4), 3)
-    np.testing.assert_array_equal(again, x[:4])
-    other, _ = simulator.draw(jax.random.key(1), cases(4), 3)
-    assert (other[:, 0, 1] != seeds).all()
+def test_programs_are_asked_and_their_answers_read(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    simulator = executable([sys.executable, "-I", "-S", str(tmp_path / "program.py"), *ANSWERS], CASE, name="coffee")
+    bad, theta = len(ANSWERS), cases(len(ANSWERS) + 4)
+    x, failures = simulator.draw(KEY, theta, 3)
+    assert reasons(failures) == dict(enumerate(ANSWERS.values()))
+    assert x.shape == (bad + 4, 3, 3) and np.isnan(x[:bad]).all()
+    np.testing.assert_array_equal(x[bad:, :, 0], np.repeat(theta[bad:], 3, axis=1))  # its parameter
+    np.testing.assert_array_equal(x[bad:, :, 2], np.repeat(np.arange(3)[None], 4, axis=0))  # order is kept
+    assert len(np.unique(x[bad:, 0, 1])) == 4  # seeds
+    again, other = (simulator.draw(jax.random.key(k), theta[bad:], 3)[0] for k in (0, 1))
+    assert (other[:, 0, 1] != again[:, 0, 1]).all()
+    np.testing.assert_array_equal(simulator.draw(KEY, theta[bad:], 3)[0], again)
 
 
 def test_vector_parameters_and_seeds_as_json():
@@ -482,17 +431,15 @@ def test_a_program_that_vanishes_fails_its_rows(tmp_path):
 
 
 def test_misuse_of_executable_is_refused_before_any_work(tmp_path):
-    plain = tmp_path / "plain"
-    plain.write_text("echo 1")
-    with pytest.raises(ValueError, match=r"command not found: 'no-such-program'.*install it"):
-        executable(["no-such-program", "--fast"], RATE)
-    with pytest.raises(ValueError, match="chmod"):
-        executable([str(plain)], RATE)
-    with pytest.raises(ValueError, match="command is empty"):
-        executable("", RATE)
-    with pytest.raises(ValueError, match="timeout must be a positive number of seconds, got 0"):
-        executable("sh", RATE, timeout=0)
-    with pytest.raises(ValueError, match="workers must be a whole number, at least 1, got 0"):
-        executable("sh", RATE, workers=0)
+    (tmp_path / "plain").write_text("echo 1")
+    for command, options, message in [
+        (["no-such-program", "--fast"], {}, "command not found: 'no-such-program'.*install it"),
+        ([str(tmp_path / "plain")], {}, "chmod"),
+        ("", {}, "command is empty"),
+        ("sh", {"timeout": 0}, "timeout must be a positive number of seconds, got 0"),
+        ("sh", {"workers": 0}, "workers must be a whole number, at least 1, got 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            executable(command, RATE, **options)
     with pytest.raises(TypeError, match="expected a Prior, got dict"):
         executable("sh", {"rate": 1})
