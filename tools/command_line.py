@@ -17,6 +17,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def help_of_all() -> str:
     """Markdown, without the first heading."""
-    command = [sys.executable, "-m", "typer", "quincunx.cli", "utils", "docs", "--name", "quincunx"]
+    command = [sys.executable, "-m", "typer", "quincunx.cli.app", "utils", "docs", "--name", "quincunx"]
     text = subprocess.run(command, capture_output=True, check=True, text=True).stdout
     return text.split("\n", 1)[1]
