@@ -14,17 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from compiling import compiled
 
 from quincunx.core.fit import Training, fit
 from quincunx.core.loss import AbstractLoss
 from quincunx.core.prior import Prior
 from quincunx.core.progress import AbstractProgress
 from quincunx.core.solution import InferenceError, Status
-from quincunx.methods.nets.layers import Dense
 from quincunx.sample.black_box import simulator
 from quincunx.sample.simulate import simulate
-
-COMPILED = []
 
 
 @simulator(Prior(mean=dist.Normal(0, 1)))
@@ -39,19 +37,18 @@ class LeastSquares(AbstractLoss):
         pass
 
     def __call__(self, net, batch, key):
-        COMPILED.append(1)  # Python runs only while tracing
         parts = (batch,) if not isinstance(batch, tuple) else batch
-        errors = [(net(part.x) - part.theta) ** 2 for part in parts]
+        errors = [(jax.vmap(net)(part.x) - part.theta) ** 2 for part in parts]
         return jnp.mean(jnp.concatenate(errors))
 
 
 class Exploding(LeastSquares):
     def __call__(self, net, batch, key):
-        return jnp.log(jnp.mean(net(batch.x) ** 2) - 1e9)
+        return jnp.log(jnp.mean(jax.vmap(net)(batch.x) ** 2) - 1e9)
 
 
 SIMS = simulate(jax.random.key(0), shifted, num_simulations=1000)
-NET = Dense.make(jax.random.key(1), 1, 1)
+NET = eqx.nn.Linear(1, 1, key=jax.random.key(1))
 SHORT = Training(num_steps=400, learning_rate=3e-2)
 
 
@@ -75,14 +72,31 @@ def test_reaches_the_least_squares_solution():
     assert solution.statistics["num_epochs"] == len(solution.history["train_loss"]) == 20
 
 
-def test_same_key_same_bits_and_no_recompilation():
-    first = fit(jax.random.key(3), NET, LeastSquares(), SIMS, training=SHORT)
-    traced = len(COMPILED)
-    second = fit(jax.random.key(3), NET, LeastSquares(), SIMS, training=SHORT)
-    assert len(COMPILED) == traced
-    assert same(first.value, second.value)
-    other = fit(jax.random.key(4), NET, LeastSquares(), SIMS, training=SHORT)
-    assert not same(first.value, other.value)
+def test_same_key_same_bits():
+    first, second, other = (
+        fit(jax.random.key(seed), NET, LeastSquares(), SIMS, training=SHORT).value for seed in (3, 3, 4)
+    )
+    assert same(first, second)
+    assert not same(first, other)
+
+
+def test_other_numbers_compile_nothing():
+    fit(jax.random.key(3), NET, LeastSquares(), SIMS, training=SHORT)
+    otherwise = Training(num_steps=300, learning_rate=1e-2, weight_decay=0.1, clip_norm=9.0, patience=50)
+    with compiled() as names:
+        fit(jax.random.key(3), NET, LeastSquares(), SIMS[:990], training=otherwise)
+    assert names == []
+    with compiled() as names:
+        fit(jax.random.key(3), NET, LeastSquares(batch_size=20), SIMS, training=SHORT)
+    assert names == ["jit(_epoch)"]  # so it would be seen
+
+
+def test_every_row_counts_once():
+    """160 rows are filled up to 192, in two batches of 64 and one of 32: what was filled up is in no loss."""
+    sims, still = SIMS[:160], Training(num_steps=2, learning_rate=1e-12, validation_fraction=0.2)
+    history = fit(jax.random.key(3), NET, LeastSquares(batch_size=64), sims, training=still).history
+    found = 0.8 * history["train_loss"][0] + 0.2 * history["validation_loss"][0]
+    assert found == pytest.approx(float(LeastSquares()(NET, sims, None)), rel=1e-5)
 
 
 def test_the_network_given_is_not_changed():
@@ -157,7 +171,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
 
 
 KILLED = """
-    import sys; sys.path.insert(0, {tests!r})
+    import sys; sys.path[:0] = {paths!r}
     import quincunx.core.checkpoint as checkpoint
     checkpoint.SECONDS = 0.0
     import test_fit as t
@@ -169,10 +183,11 @@ KILLED = """
 
 def test_kill_9_leaves_a_checkpoint_that_resumes(tmp_path):
     path = tmp_path / "checkpoint"
-    script = textwrap.dedent(KILLED.format(tests=os.path.dirname(__file__), path=str(path)))
+    here = os.path.dirname(__file__)
+    script = textwrap.dedent(KILLED.format(paths=[here, os.path.dirname(here)], path=str(path)))
     process = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
