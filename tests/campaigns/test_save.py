@@ -1,6 +1,8 @@
 """What is saved comes back bit for bit; what is not ours, not whole or not ours any more is refused."""
 
+import dataclasses
 import json
+import sys
 import textwrap
 
 import equinox as eqx
@@ -8,12 +10,15 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-import tiny_machine
+import tiny
+from chain import chain
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import quincunx as qx
-from quincunx.answers.bayes.proposal import Proposal
 from quincunx.answers.bayes.space import Space
-from quincunx.campaigns.save import ARRAYS, HEADER, NamedSimulator, _digest, check_target
+from quincunx.campaigns.save import ARRAYS, HEADER, _digest, check_target
+from quincunx.core.simulator import NamedSimulator
 from quincunx.problems import CATALOGUE, gaussian, poisson
 from quincunx.problems.lookup import reference_of, resolve
 
@@ -26,52 +31,62 @@ def same(a, b) -> bool:
     return bool(eqx.tree_equal(a, b)) and jax.tree.structure(a) == jax.tree.structure(b)
 
 
-def proposal(prior: qx.Prior) -> Proposal:
+def posterior(prior: qx.Prior) -> qx.MixturePosterior:
     space = Space.of(prior, prior.sample(KEY, 20))
-    return Proposal(space, jax.random.normal(KEY, (3, 2 * space.dim)))
+    return qx.MixturePosterior(space, jax.random.normal(KEY, (3, 2 * space.dim)))
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("io") / "model"
-    qx.save(folder, tiny_machine.trained(), seed=3)
+    folder = tmp_path_factory.mktemp("save") / "model"
+    qx.save(folder, tiny.trained("alfi", poisson), seed=3)
     return folder
 
 
-@pytest.fixture
-def copy(saved, tmp_path):
-    folder = tmp_path / "copy"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A ratio, in few bytes."""
+    folder = tmp_path_factory.mktemp("save") / "small"
+    qx.save(folder, tiny.trained("alices").value, seed=3)
+    return folder
+
+
+def copied(source, folder):
+    folder.mkdir(exist_ok=True)
     for name in (HEADER, ARRAYS):
-        (folder / name).write_bytes((saved / name).read_bytes())
+        (folder / name).write_bytes((source / name).read_bytes())
     return folder
 
 
-def test_a_trained_machine_comes_back_bit_for_bit_and_infers_the_same(saved):
-    trained, loaded = tiny_machine.trained(), qx.load(saved)
+# -- what comes back -------------------------------------------------------------------------------
+
+
+def test_a_built_in_simulator_is_found_again_and_the_machine_infers_the_same(saved):
+    trained, loaded = tiny.trained("alfi", poisson), qx.load(saved)
     assert same(trained.value, loaded.value)
     assert loaded.value.simulator is poisson
-    assert (trained.status, trained.statistics, trained.history, trained.warnings) == (
-        loaded.status, loaded.statistics, loaded.history, loaded.warnings
-    )  # fmt: skip
     one, two = (qx.run(KEY, s.value, X).value for s in (trained, loaded))
     np.testing.assert_array_equal(one.psi, two.psi)
 
 
-def test_an_inference_comes_back_bit_for_bit(tmp_path):
-    inference = qx.infer(KEY, poisson, X, machine=tiny_machine.trained(), progress=qx.NoProgress())
-    inference.save(tmp_path / "inference")
-    loaded = qx.load(tmp_path / "inference")
-    assert loaded.to_dict() == inference.to_dict()
-    assert same(loaded.proposal, inference.proposal)
-    np.testing.assert_array_equal(loaded.x, inference.x)
-    for name, values in inference.solution.history.items():
-        np.testing.assert_array_equal(loaded.solution.history[name], values)
+@pytest.mark.parametrize("name", ["alfi", "alices"])
+def test_an_answer_comes_back_bit_for_bit(name, tmp_path):
+    answer = qx.infer(KEY, None, X[:3] / 3, estimator=tiny.trained(name), progress=qx.NoProgress())
+    qx.save(tmp_path / "answer", answer)
+    loaded = qx.load(tmp_path / "answer", simulator=chain)
+    assert loaded.to_dict() == answer.to_dict()
+    assert same(loaded.estimator, answer.estimator)
+    np.testing.assert_array_equal(loaded.x, answer.x)
+    if name == "alfi":
+        assert same(loaded.posterior, answer.posterior)
+        assert set(loaded.inferred.history) == set(answer.inferred.history) == {"psi", "mean", "std"}
+        for column, values in answer.inferred.history.items():
+            np.testing.assert_array_equal(loaded.inferred.history[column], values)
 
 
 def test_the_header_tells_people_what_is_in_the_folder(saved):
     header = json.loads((saved / HEADER).read_text())
-    expected = {"format": "quincunx", "format_version": 1, "class": "Solution", "simulator": "poisson", "seed": 3}
+    expected = {"format": "quincunx", "format_version": 2, "class": "Solution", "simulator": "poisson", "seed": 3}
     assert {name: header[name] for name in expected} == expected
     assert "Uniform" in header["prior"]
     assert "library_version" in header
@@ -95,7 +110,7 @@ PRIORS = [
 
 @pytest.mark.parametrize("distribution", PRIORS, ids=lambda d: type(d).__name__)
 def test_priors_come_back(distribution, tmp_path):
-    value = proposal(qx.Prior(a=distribution))
+    value = posterior(qx.Prior(a=distribution))
     qx.save(tmp_path / "p", value)
     loaded = qx.load(tmp_path / "p")
     assert loaded.prior == value.prior
@@ -106,7 +121,7 @@ def test_priors_come_back(distribution, tmp_path):
 def test_a_prior_that_cannot_be_rebuilt_is_refused_when_saving(tmp_path):
     shifted = dist.TransformedDistribution(dist.Normal(0.0, 1.0), dist.transforms.AffineTransform(1.0, 2.0))
     with pytest.raises(TypeError, match="cannot be saved"):
-        qx.save(tmp_path / "p", proposal(qx.Prior(a=shifted)))
+        qx.save(tmp_path / "p", posterior(qx.Prior(a=shifted)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +139,11 @@ class NoneSuch(eqx.Module):
 
 
 def change_header(folder, seal: bool = False, **changes) -> None:
-    header = json.loads((folder / HEADER).read_text()) | changes
+    write_header(folder, json.loads((folder / HEADER).read_text()) | changes, seal)
+
+
+def write_header(folder, header, seal: bool = True) -> None:
+    """With digests that fit, so that only what it says can be wrong."""
     if seal:
         header["header_sha256"] = _digest(header)
     (folder / HEADER).write_text(json.dumps(header))
@@ -145,7 +164,7 @@ REFUSALS = {
     "header missing": (lambda f: (f / HEADER).unlink(), "has no header.json"),
     "foreign": (lambda f: (f / HEADER).write_text('{"format": "other"}'), "another program's"),
     "not an object": (lambda f: (f / HEADER).write_text("[]"), "another program's"),
-    "newer": (lambda f: change_header(f, format_version=2, seal=True), "format version 2"),
+    "newer": (lambda f: change_header(f, format_version=3, seal=True), "format version 3"),
     "other fields": (
         lambda f: change_header(f, value={"$class": "Space", "fields": {"gone": 1}}, seal=True),
         "another version of the library",
@@ -154,15 +173,42 @@ REFUSALS = {
         lambda f: change_header(f, value={"$class": "Popen", "fields": {}}, seal=True),
         "another version of the library",
     ),
+    "abstract class": (
+        lambda f: change_header(f, value={"$class": "AbstractRatio", "fields": {}}, seal=True),
+        "another version of the library",
+    ),
+    "unknown entry": (lambda f: change_header(f, value={"$pickle": "x"}, seal=True), "unknown entry"),
+    "no array": (
+        lambda f: change_header(f, value={"$array": "a9999", "kind": "jax"}, seal=True),
+        "describes nothing that this library can make",
+    ),
+    "no distribution": (
+        lambda f: change_header(f, value={"$distribution": "biject_to", "arguments": {}}, seal=True),
+        "describes nothing that this library can make",
+    ),
+    "no enumeration": (
+        lambda f: change_header(f, value={"$enum": "Space", "member": "of"}, seal=True),
+        "describes nothing that this library can make",
+    ),
+    "wrong values": (
+        lambda f: change_header(f, value={"$class": "Training", "fields": TRAINING | {"num_steps": "many"}}, seal=True),
+        "describes nothing that this library can make",
+    ),
+    "no digest of the arrays": (
+        lambda f: change_header(f, arrays_sha256=None, seal=True),
+        "cut short or altered",
+    ),
 }
+TRAINING = dataclasses.asdict(qx.Training())
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_spoilt_folder_is_refused_with_the_reason(case, copy):
+def test_a_spoilt_folder_is_refused_with_the_reason(case, small, tmp_path):
     spoil, reason = REFUSALS[case]
-    spoil(copy)
+    folder = copied(small, tmp_path / "copy")
+    spoil(folder)
     with pytest.raises(ValueError, match=reason):
-        qx.load(copy)
+        qx.load(folder)
 
 
 def test_a_missing_folder_is_refused(tmp_path):
@@ -170,11 +216,121 @@ def test_a_missing_folder_is_refused(tmp_path):
         qx.load(tmp_path / "none")
 
 
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from([HEADER, ARRAYS]),
+    at=st.floats(0, 1, exclude_max=True),
+    what=st.one_of(st.none(), st.integers(0, 255), st.binary(max_size=9)),
+)
+def test_whatever_happens_to_a_byte_the_value_is_the_same_or_refused(small, tmp_path, name, at, what):
+    """Cut short at a place, one byte put in its place, or some bytes put in before it."""
+    folder = copied(small, tmp_path / "copy")
+    content = (folder / name).read_bytes()
+    place = int(at * len(content))
+    inserted = b"" if what is None else bytes([what]) if isinstance(what, int) else what
+    rest = b"" if what is None else content[place + isinstance(what, int) :]
+    (folder / name).write_bytes(content[:place] + inserted + rest)
+    try:
+        found = qx.load(folder, simulator=chain)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert same(found, tiny.trained("alices").value)
+
+
+# -- loading runs nothing --------------------------------------------------------------------------
+
+EVIL = """
+import pathlib
+pathlib.Path({marker!r}).write_text("it ran")
+class Evil: pass
+evil = Evil()
+"""
+
+
+def places(value, path=()):
+    """Paths to all texts in nested JSON, and to the names of all entries."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield (*path, name), "name"
+            yield from places(item, (*path, name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from places(item, (*path, index))
+    elif isinstance(value, str):
+        yield path, "text"
+
+
+def edited(value, path, kind, text):
+    """Nested JSON with another text, or another name of an entry, at one place."""
+    if not path:
+        return text
+    first, *rest = path
+    if isinstance(value, list):
+        return [edited(item, rest, kind, text) if index == first else item for index, item in enumerate(value)]
+    if kind == "name" and not rest:
+        return {text if name == first else name: item for name, item in value.items()}
+    return {name: edited(item, rest, kind, text) if name == first else item for name, item in value.items()}
+
+
+def added(value, text):
+    """Nested JSON with a reference, of every kind that was ever read, in every entry."""
+    if isinstance(value, list):
+        return [added(item, text) for item in value]
+    if not isinstance(value, dict):
+        return value
+    more = dict.fromkeys(("reference", "module", "file", "$reference"), text)
+    return {name: added(item, text) for name, item in value.items()} | more
+
+
+def attacks(header, file):
+    for text in (f"{file}:evil", str(file), "evil", "evil.Evil", "evil:evil"):
+        for path, kind in places(header):
+            if path[0] != "header_sha256" and (text == f"{file}:evil" or kind == "text"):
+                yield edited(header, path, kind, text)
+        yield added(header, text)
+        yield {**header, "value": added(header["value"], text)}
+        yield {**header, "reference": text, "import": [text]}
+        yield {**header, "value": {"$simulator": text, "prior": header["value"]["fields"]["simulator"]["prior"]}}
+
+
+def modules() -> set[str]:
+    """Without those that check types when tests run."""
+    return {name for name in sys.modules if not name.startswith(("beartype", "jaxtyping"))}
+
+
+def test_loading_runs_no_code_that_a_folder_names(small, tmp_path, monkeypatch):
+    marker, file = tmp_path / "ran", tmp_path / "evil.py"
+    file.write_text(EVIL.format(marker=str(marker)))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    folder = copied(small, tmp_path / "copy")
+    header = json.loads((folder / HEADER).read_text())
+    qx.load(folder)
+    before, loaded, refused = modules(), 0, 0
+    for attack in attacks(header, file):
+        write_header(folder, attack)
+        try:
+            found = qx.load(folder)
+        except ValueError:
+            refused += 1
+        else:
+            loaded += 1
+            assert isinstance(getattr(found, "simulator", found), NamedSimulator)
+        assert not marker.exists(), attack
+        assert modules() == before, attack
+    assert loaded > 10  # such as those with another seed or name
+    assert refused > 100
+    with pytest.raises(ValueError, match="has no simulator"):
+        resolve(f"{file}:good")
+    assert marker.exists()  # what is named on the command line is run, so it would have been seen
+
+
 # -- writing ---------------------------------------------------------------------------------------
 
 
 def test_saving_again_replaces_and_leaves_nothing_behind(tmp_path):
-    first, second = proposal(qx.Prior(a=dist.Normal(0, 1))), proposal(qx.Prior(b=dist.Normal(0, 1)))
+    first, second = posterior(qx.Prior(a=dist.Normal(0, 1))), posterior(qx.Prior(b=dist.Normal(0, 1)))
     qx.save(tmp_path / "p", first)
     qx.save(tmp_path / "p", second)
     assert qx.load(tmp_path / "p").prior.names == ("b",)
@@ -182,7 +338,7 @@ def test_saving_again_replaces_and_leaves_nothing_behind(tmp_path):
 
 
 def test_nothing_else_is_ever_overwritten(tmp_path, saved):
-    value = proposal(qx.Prior(a=dist.Normal(0, 1)))
+    value = posterior(qx.Prior(a=dist.Normal(0, 1)))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     (tmp_path / "file").write_text("a file")
@@ -210,9 +366,7 @@ SOURCE = """
 
 
 def with_simulator(simulator) -> qx.RecurrentMachine:
-    machine = tiny_machine.trained().value
-    fields = {name: getattr(machine, name) for name in machine.__dataclass_fields__}
-    return qx.RecurrentMachine(**{**fields, "simulator": simulator, "live": True})
+    return dataclasses.replace(tiny.trained("alfi", poisson).value, simulator=simulator, live=True)
 
 
 def test_references_of_built_in_simulators_lead_back():
@@ -221,31 +375,27 @@ def test_references_of_built_in_simulators_lead_back():
         assert resolve(name) is simulator
 
 
-def test_a_simulator_in_a_file_is_found_again(tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text(textwrap.dedent(SOURCE))
-    simulator = resolve(f"{file}:my_counts")
-    qx.save(tmp_path / "m", with_simulator(simulator))
-    loaded = qx.load(tmp_path / "m")
-    assert loaded.simulator is simulator
-    assert loaded.live
-    file.unlink()
-    assert isinstance(qx.load(tmp_path / "m").simulator, NamedSimulator)
-
-
 def test_a_simulator_that_is_nowhere_leaves_a_machine_with_its_bank(tmp_path):
     home = resolve_local()
     qx.save(tmp_path / "m", with_simulator(home))
     loaded = qx.load(tmp_path / "m")
+    assert isinstance(loaded.simulator, NamedSimulator)
+    assert loaded.simulator.name == "local"
     assert not loaded.live
     assert qx.run(KEY, loaded, X).statistics["num_simulator_calls"] == 0
-    with pytest.raises(ValueError, match=r"give it: load\(folder, simulator=...\)"):
+    with pytest.raises(ValueError, match=r"attach it: qx\.load\(folder, simulator=\.\.\.\)"):
         loaded.simulator.draw(KEY, np.zeros((1, 1)), 1)
     given = qx.load(tmp_path / "m", simulator=home)
     assert given.live
     assert given.simulator is home
     with pytest.raises(ValueError, match="belongs to the simulator 'local'"):
         qx.load(tmp_path / "m", simulator=gaussian)
+
+
+def test_a_simulator_of_a_built_in_name_with_another_prior_is_another(tmp_path):
+    other = qx.simulator(qx.Prior(log_rate=dist.Normal(0.0, 1.0)), name="poisson")(poisson.function)
+    qx.save(tmp_path / "r", dataclasses.replace(tiny.trained("alices").value, simulator=other))
+    assert isinstance(qx.load(tmp_path / "r").simulator, NamedSimulator)
 
 
 def resolve_local():

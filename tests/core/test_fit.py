@@ -17,7 +17,7 @@ import pytest
 from compiling import compiled
 
 from quincunx.core.fit import Training, fit
-from quincunx.core.loss import AbstractLoss
+from quincunx.core.loss import AbstractFrozen, AbstractLoss
 from quincunx.core.prior import Prior
 from quincunx.core.progress import AbstractProgress
 from quincunx.core.solution import InferenceError, Status
@@ -103,6 +103,25 @@ def test_the_network_given_is_not_changed():
     before = leaves(NET)
     fit(jax.random.key(3), NET, LeastSquares(), SIMS, training=SHORT)
     assert all(np.array_equal(a, b) for a, b in zip(before, leaves(NET), strict=True))
+
+
+class Shift(AbstractFrozen):
+    value: jax.Array
+
+
+class Shifted(eqx.Module):
+    layer: eqx.nn.Linear
+    shift: Shift
+
+    def __call__(self, x):
+        return self.layer(x - self.shift.value)
+
+
+def test_frozen_parts_are_left_alone():
+    net = Shifted(NET, Shift(jnp.array(0.5)))
+    trained = fit(jax.random.key(3), net, LeastSquares(), SIMS, training=SHORT).value
+    assert float(trained.shift.value) == 0.5
+    assert not same(trained.layer, net.layer)
 
 
 def test_records_of_different_sizes_share_every_step():

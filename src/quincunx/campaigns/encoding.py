@@ -175,9 +175,11 @@ class Reader:
         return self.simulator
 
 
+@functools.cache
 def _distributions() -> dict[str, Any]:
-    """NumPyro's distributions by class name."""
-    return {**vars(truncated), **vars(dist)}
+    """NumPyro's distributions by class name, and nothing else that stands in those modules."""
+    known = {**vars(truncated), **vars(dist)}
+    return {name: kind for name, kind in known.items() if inspect.isclass(kind) and issubclass(kind, dist.Distribution)}
 
 
 def _constructor_arguments(kind: type) -> tuple[str, ...]:

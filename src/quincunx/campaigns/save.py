@@ -82,8 +82,15 @@ def load(folder: str | Path, *, simulator: AbstractSimulator | None = None) -> A
     """
     folder = Path(folder)
     header = _header(folder)
-    arrays = _arrays(folder, header["arrays_sha256"])
-    return Reader(arrays, simulator, str(folder)).decode(header["value"])
+    arrays = _arrays(folder, header.get("arrays_sha256"))
+    try:
+        return Reader(arrays, simulator, str(folder)).decode(header["value"])
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{folder}: {HEADER} describes nothing that this library can make ({error!r}); save it again"
+        ) from error
 
 
 def check_target(folder: str | Path) -> None:
@@ -184,7 +191,7 @@ def _header(folder: Path) -> dict[str, Any]:
     return header
 
 
-def _arrays(folder: Path, expected: str) -> dict[str, np.ndarray]:
+def _arrays(folder: Path, expected: str | None) -> dict[str, np.ndarray]:
     if not (folder / ARRAYS).is_file():
         raise ValueError(f"{folder}: {ARRAYS} is missing; copy the whole folder")
     content = (folder / ARRAYS).read_bytes()
