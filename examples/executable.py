@@ -5,7 +5,6 @@ lines of numbers. Settings are small, so that this takes about a minute.
 """
 
 import jax
-import jax.numpy as jnp
 import numpyro.distributions as dist
 
 import quincunx as qx
@@ -23,12 +22,10 @@ lifetimes = qx.executable(["sh", "-c", PROGRAM], prior, name="lifetimes", timeou
 
 if __name__ == "__main__":
     key = jax.random.key(0)
-    observed = qx.simulate(key, lifetimes, theta=jnp.array([[2.0]]), num_observations=80).x[0]
-    result = qx.infer(
-        key, lifetimes, observed, num_simulations=500, num_observations=80, max_observations=80,
-        training=qx.Training(num_steps=200),
-    )  # fmt: skip
-    estimate = result.summary()["scale"]
+    observed = qx.simulate(key, lifetimes, theta={"scale": 2.0}, num_observations=80).x[0]
+    method = qx.ALFI(num_observations=80, max_observations=80)  # 500 sets of 80 observations: 500 starts
+    answer = qx.infer(key, lifetimes, observed, method, num_simulations=40_000, training=qx.Training(num_steps=500))
+    estimate = answer.posterior.summary()["scale"]
     print(
         f"scale: {estimate['mean']:.2f} +- {estimate['std']:.2f}; the mean of the data is {float(observed.mean()):.2f}"
     )

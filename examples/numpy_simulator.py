@@ -4,7 +4,6 @@ The function runs in two worker processes. Settings are small, so that this take
 """
 
 import jax
-import jax.numpy as jnp
 import numpyro.distributions as dist
 
 import quincunx as qx
@@ -25,11 +24,9 @@ def queue(rng, theta):
 
 if __name__ == "__main__":
     key = jax.random.key(0)
-    observed = qx.simulate(key, queue, theta=jnp.array([[0.8, 1.2]]), num_observations=100).x[0]
-    result = qx.infer(
-        key, queue, observed, num_simulations=600, num_observations=100, max_observations=100,
-        training=qx.Training(num_steps=200),
-    )  # fmt: skip
-    for name, estimate in result.summary().items():
+    observed = qx.simulate(key, queue, theta={"arrivals": 0.8, "service": 1.2}, num_observations=100).x[0]
+    method = qx.ALFI(num_observations=100, max_observations=100)
+    answer = qx.infer(key, queue, observed, method, num_simulations=60_000, training=qx.Training(num_steps=500))
+    for name, estimate in answer.posterior.summary().items():
         print(f"{name}: {estimate['mean']:.2f} +- {estimate['std']:.2f}")
-    print("true: arrivals 0.80, service 1.20;", f"{result.num_simulator_calls} simulated observations")
+    print("true: arrivals 0.80, service 1.20;", f"{answer.num_simulator_calls:,} simulated observations")

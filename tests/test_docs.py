@@ -1,6 +1,7 @@
 """The documentation: it names what there is, every method and every public name has its place, and its Python runs."""
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -20,7 +21,7 @@ NAVIGATION = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
 def name_of(page: Path) -> str:
-    return page.relative_to(DOCS).as_posix()
+    return page.relative_to(ROOT).as_posix()
 
 
 # -- every name and every method ---------------------------------------------------------------------
@@ -42,7 +43,9 @@ def test_a_method_without_a_page_and_a_page_without_a_method_are_told(tmp_path):
     (tmp_path / "hasty.md").write_text("# Hasty\n")
     problem = catalogues.mismatch(["new", "hasty"], tmp_path)
     assert problem is not None
-    assert [text in problem for text in ("new.md is missing", "old.md is about no method", "hasty.md does not begin")]
+    assert all(
+        text in problem for text in ("new.md is missing", "old.md is about no method", "hasty.md does not begin")
+    )
     (tmp_path / "old.md").unlink()
     (tmp_path / "hasty.md").write_text("---\nwhen: there is no time\n---\n\n# Hasty\n")
     assert catalogues.mismatch(["hasty"], tmp_path) is None
@@ -74,7 +77,7 @@ def test_the_tables_of_methods_are_derived_from_the_catalogue():
 # -- what the pages say ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=name_of)
 def test_a_page_names_only_what_the_package_has(page):
     text = page.read_text(encoding="utf-8")
     used = set(re.findall(r"\bqx\.([A-Za-z]\w*)", text)) - {"problems"}
@@ -82,7 +85,7 @@ def test_a_page_names_only_what_the_package_has(page):
     assert set(re.findall(r"\bqx\.problems\.([A-Za-z]\w*)", text)) - set(dir(qx.problems)) == set()
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=name_of)
 def test_a_page_gives_commands_only_options_that_they_have(page):
     import typer.main
 
@@ -91,6 +94,7 @@ def test_a_page_gives_commands_only_options_that_they_have(page):
     commands = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
     for line in re.findall(r"^(?:\$ )?quincunx (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
         name, *words = line.split()
+        assert {after for word, after in itertools.pairwise(words) if word == "--method"} <= set(CATALOGUE), line
         known = {option for parameter in commands[name].params for option in parameter.opts + parameter.secondary_opts}
         assert {word for word in words if word.startswith("--")} <= known | {"--help"}, line
 
