@@ -11,6 +11,7 @@ from scipy import integrate, optimize, stats
 from truths import MIXING, THETAS, TRUTHS, cross_section, latents, parton_density, passing, poisson_moments
 
 from quincunx.problems import CATALOGUE, asymmetry, multivariate, poisson
+from quincunx.problems.quadrature import peak
 
 KEY = jax.random.key(20_181_129)
 SIZES = (1, 20, 3000)
@@ -196,6 +197,12 @@ def test_linear_regression_mle_is_bounded_least_squares_even_at_steep_slopes(the
 def test_linear_regression_mle_passes_through_a_single_point(point):
     angle, offset = answered("linear_regression", [0.1, 0.0], [point])[1]
     assert np.tan(angle) * point[0] + offset == pytest.approx(point[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("best", [0.0, 0.03, 0.449, 0.551, 0.97, 1.0])
+def test_peaks_are_found_between_points_and_at_the_ends(best):
+    found = jax.jit(lambda at: peak(lambda x: -((x - at) ** 2), jnp.linspace(0.0, 1.0, 11)))(best)
+    assert found == pytest.approx(best, abs=1e-3)
 
 
 def test_asymmetry():

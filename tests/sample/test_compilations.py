@@ -92,12 +92,14 @@ def test_mine_compiles_once(name):
 
 @pytest.mark.parametrize("name", ["poisson", "program"])
 def test_chunks_compile_once_and_are_reported(name, monkeypatch):
-    monkeypatch.setattr(sys.modules["quincunx.sample.simulate"], "FEW", 16)  # a row of one observation at least
+    module = sys.modules["quincunx.sample.simulate"]
+    monkeypatch.setattr(module, "FEW", 1)
+    monkeypatch.setattr(module, "CHUNK", 12 * module.PER_OBSERVATION * 34)  # 6 rows of 36, or 12 of 33
     told = []
     progress = Told(told.append)
     call = lambda n, m: qx.simulate(KEY, SIMULATORS[name], num_simulations=n, num_observations=m, progress=progress)
     assert_compiles_once(call)
-    assert told[:2] == [12, 12] and sum(told) == sum(n for n, _ in NUMBERS)
+    assert told[:2] == [6, 6] and sum(told) == sum(n for n, _ in NUMBERS)
 
 
 @pytest.mark.parametrize("name", SIMULATORS)
@@ -125,10 +127,10 @@ def test_what_is_compiled_is_heard():
 def test_rows_do_not_depend_on_how_many_others_there_are(name):
     """Compiled for another shape, they may be rounded differently."""
     simulator, same = SIMULATORS[name], lambda one, two: np.testing.assert_allclose(one, two, rtol=2e-5, atol=2e-5)
-    theta = np.asarray(simulator.prior.sample(KEY, 7))
+    theta = np.asarray(simulator.prior.sample(KEY, 19))
     same(theta[:3], simulator.prior.sample(KEY, 3))
-    same(simulator.draw(KEY, theta, 5)[0][:3, :2], simulator.draw(KEY, theta[:3], 2)[0])
+    same(simulator.draw(KEY, theta[:7], 5)[0][:3, :2], simulator.draw(KEY, theta[:3], 2)[0])
     if name in MINED:
-        gold, some = simulator.mine(KEY, theta, theta), simulator.mine(KEY, theta[:3], theta[:5])
-        same(gold.log_prob[:3, :5], some.log_prob)
+        gold, some = simulator.mine(KEY, theta[:7], theta), simulator.mine(KEY, theta[:3], theta[:17])
+        same(gold.log_prob[:3, :17], some.log_prob)
         same(gold.score[:3], some.score)

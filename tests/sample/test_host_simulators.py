@@ -20,7 +20,7 @@ from quincunx.sample import pool
 from quincunx.sample.executable import executable
 from quincunx.sample.numpy_function import numpy_simulator
 
-KEY = jax.random.key(0)
+KEY = jax.random.key(5)
 FILE = os.path.basename(__file__)
 RATE = Prior(rate=dist.Uniform(1, 9))
 MIXED = Prior(rate=dist.Uniform(1, 9), beta=dist.Normal(0, 1).expand((2,)))
