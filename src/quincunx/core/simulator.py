@@ -7,7 +7,8 @@ knows of it: black boxes are in `sample/`, simulators whose latent path can be s
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import equinox as eqx
@@ -71,6 +72,25 @@ class Exact:
     ) -> "Exact":
         """All of it, from a function of x that gives the posterior's mean and standard deviation."""
         return Exact(log_likelihood, mle, lambda x: posterior(x)[0], lambda x: posterior(x)[1])
+
+
+def stack_rows(rows: Sequence[np.ndarray | str], num_observations: int) -> tuple[np.ndarray, dict[int, str]]:
+    """Rows `(m, *event)`, or why there is none, as one array `(n, m, *event)`, and why rows failed, which hold NaN.
+
+    The commonest event shape counts; rows of another fail. Only simulators on the host can change their shape.
+    """
+    shapes = Counter(row.shape[1:] for row in rows if not isinstance(row, str))
+    shape = shapes.most_common(1)[0][0] if shapes else ()
+    x = np.full((len(rows), num_observations, *shape), np.nan, dtype=np.float32)
+    reasons = {}
+    for index, row in enumerate(rows):
+        if isinstance(row, str):
+            reasons[index] = row
+        elif row.shape[1:] != shape:
+            reasons[index] = f"returned shape {row.shape[1:]}, others {shape}"
+        else:
+            x[index] = row
+    return x, reasons
 
 
 def mark_failures(prior: Prior, theta: np.ndarray, x: np.ndarray, reasons: Mapping[int, str]) -> tuple[Failure, ...]:

@@ -15,7 +15,6 @@ import pickle
 import select
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, cast
 
@@ -24,7 +23,7 @@ import jax
 import numpy as np
 
 from ..core.prior import Prior
-from ..core.simulator import mark_failures
+from ..core.simulator import mark_failures, stack_rows
 from ..core.solution import Failure, Key
 from .process import ending, kill, start, strike
 from .worker import IN_WORKER, Plan, Row, receive, send
@@ -289,18 +288,8 @@ def plan_of(key: Key, prior: Prior, num_observations: int) -> Plan:
 def collect(
     prior: Prior, theta: np.ndarray, rows: list[Row], num_observations: int
 ) -> tuple[np.ndarray, tuple[Failure, ...]]:
-    """Rows -> observations `(n, m, *event)`. The commonest event shape counts; other rows fail."""
-    shapes = Counter(row.shape[1:] for row in rows if not isinstance(row, str))
-    shape = shapes.most_common(1)[0][0] if shapes else ()
-    x = np.full((len(rows), num_observations, *shape), np.nan, dtype=np.float32)
-    reasons = {}
-    for index, row in enumerate(rows):
-        if isinstance(row, str):
-            reasons[index] = row
-        elif row.shape[1:] != shape:
-            reasons[index] = f"returned shape {row.shape[1:]}, others {shape}"
-        else:
-            x[index] = row
+    """What `draw` gives, from its rows."""
+    x, reasons = stack_rows(rows, num_observations)
     return x, mark_failures(prior, theta, x, reasons)
 
 

@@ -1,7 +1,7 @@
 """`simulate`: the verb that makes data, and the one loop over chunks of rows."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from ..core.batches import bucket, put
 from ..core.progress import AbstractProgress, NoProgress
 from ..core.simulations import Simulations
-from ..core.simulator import AbstractSimulator, list_failures
+from ..core.simulator import AbstractSimulator, list_failures, stack_rows
 from ..core.solution import Array, Failure, Key
 
 CHUNK = 1 << 22  # numbers made between two reports of progress
@@ -76,7 +76,12 @@ def simulate(
 
     weight = PER_OBSERVATION * bucket(num_observations, 8)  # what a draw is filled up to
     parts, reasons = in_chunks("simulate", simulator, len(rows), weight, draw, progress or NoProgress())
-    x = _join([x for (x,) in parts], reasons)
+    drawn = [x for (x,) in parts]
+    if len({x.shape[1:] for x in drawn}) == 1:
+        x = np.concatenate(drawn)
+    else:
+        found: list[Any] = [reasons.get(row, x) for row, x in enumerate(chain.from_iterable(drawn))]
+        x, reasons = stack_rows(found, num_observations)
     kept, failures = settle(simulator, rows, reasons)
     return Simulations(put(rows[kept]), put(x[kept]), simulator, failures)
 
@@ -139,24 +144,3 @@ def settle(
     good = np.ones(len(theta), bool)
     good[list(reasons)] = False
     return np.flatnonzero(good), failures
-
-
-def _join(parts: list[np.ndarray], reasons: dict[int, str]) -> np.ndarray:
-    """Chunks of rows as one x `(n, m, *event)`. The commonest event shape counts; rows of another go to `reasons`.
-
-    Only simulators on the host can change their shape from one chunk to the next. A chunk of failures has none.
-    """
-    starts = np.cumsum([0] + [len(part) for part in parts[:-1]]).tolist()
-    good = [
-        [row for row in range(start, start + len(part)) if row not in reasons]
-        for start, part in zip(starts, parts, strict=True)
-    ]
-    votes: Counter[tuple[int, ...]] = Counter()
-    for part, rows in zip(parts, good, strict=True):
-        votes[part.shape[2:]] += len(rows)
-    shape = votes.most_common(1)[0][0]
-    for chunk, (part, rows) in enumerate(zip(parts, good, strict=True)):
-        if part.shape[2:] != shape:
-            reasons |= dict.fromkeys(rows, f"returned shape {part.shape[2:]}, others {shape}")
-            parts[chunk] = np.full(part.shape[:2] + shape, np.nan, dtype=np.float32)
-    return np.concatenate(parts)
