@@ -202,6 +202,7 @@ def infer(
     if isinstance(net, AbstractPosteriorEstimator):
         reporter.start("infer", 1)
         inferred = net.infer(infer_key, x)
+        reporter.advance(1)
         reporter.finish()
     return Answer(net, x, inferred, trained, name, _seed_of(key))
 
