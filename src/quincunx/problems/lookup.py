@@ -34,24 +34,6 @@ def resolve(reference: str) -> AbstractSimulator:
     return found[name]
 
 
-def reference_of(simulator: AbstractSimulator) -> str | None:
-    """A reference that `resolve` turns into this simulator in another process, or None.
-
-    There is none for a simulator that is not at the top level of a file, or in the script that is running.
-    """
-    if CATALOGUE.get(simulator.name) is simulator:
-        return simulator.name
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if not isinstance(module, ModuleType) or not isinstance(file, str) or not file.endswith(".py"):
-            continue
-        if module.__name__ != "__main__":
-            for name, value in list(vars(module).items()):
-                if value is simulator:
-                    return f"{Path(file).resolve()}:{name}"
-    return None
-
-
 def _built_in(name: str) -> AbstractSimulator:
     if name not in CATALOGUE:
         raise ValueError(
