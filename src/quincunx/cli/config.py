@@ -112,35 +112,46 @@ def build(make: Callable[..., Any], table: Mapping[str, Any], where: str) -> Any
 def convert(hint: Any, value: Any, where: str) -> Any:
     """A value of the type that the hint asks for: a table makes a record, a word one of several."""
     kinds = _kinds(hint)
-    for kind in kinds:
-        if _is_record(kind) and isinstance(value, Mapping | str):
-            return _choice(kind, value, where) if _is_abstract(kind) else _record(kind, value, where)
-    plain: Any = typing.Union[tuple(kind for kind in kinds if not _is_record(kind))]  # noqa: UP007 - made at run time
+    records = [kind for kind in kinds if _is_record(kind)]
+    if records and isinstance(value, Mapping | str):
+        return (_choice if _is_abstract(records[0]) else _record)(records[0], value, where)
     value = tuple(value) if isinstance(value, list) and any(typing.get_origin(k) is tuple for k in kinds) else value
+    plain: Any = tuple(kind for kind in kinds if kind not in records)
+    expected = " or ".join(_called(kind) for kind in kinds)
+    wrong = f"{where}: expected {expected}, got {value!r} ({type(value).__name__})"
+    if not plain:
+        raise ValueError(wrong)
     try:
-        return pydantic.TypeAdapter(plain).validate_python(value, strict=True)
+        return pydantic.TypeAdapter(typing.Union[plain]).validate_python(value, strict=True)  # noqa: UP007 - made here
     except pydantic.ValidationError as error:
-        expected = " or ".join(_called(kind) for kind in kinds)
-        raise ValueError(f"{where}: expected {expected}, got {value!r} ({type(value).__name__})") from error
+        raise ValueError(wrong) from error
 
 
 def _record(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: expected a table with {', '.join(options_of(kind))}, got {value!r}")
+        raise ValueError(f"{where}: expected {_table(kind)}, got {value!r}")
     return build(kind, value, f"{where}.")
+
+
+def _table(kind: type) -> str:
+    return f"a table with {', '.join(options_of(kind))}"
 
 
 def _choice(kind: type, value: Any, where: str) -> Any:
     """`"exponential"`, or `{ name = "exponential", beta = 2.0 }`; a table that fits one alone needs no name."""
-    known = {choice_name(each, kind): each for each in kind.__subclasses__()}
+    known = _choices(kind)
     table = dict(value) if isinstance(value, Mapping) else {"name": value}
     name = table.pop("name", None)
     if name is None:
         fitting = [each for each, made in known.items() if table.keys() <= options_of(made).keys()]
         name = fitting[0] if len(fitting) == 1 else None
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"{where}: unknown choice {name!r}{nearest(str(name), known)}; known are {', '.join(known)}")
     return build(known[name], table, f"{where}.")
+
+
+def _choices(kind: type) -> dict[str, type]:
+    return {choice_name(each, kind): each for each in kind.__subclasses__()}
 
 
 def choice_name(kind: type, of: type) -> str:
@@ -166,6 +177,8 @@ def _is_abstract(kind: type) -> bool:
 
 
 def _called(kind: Any) -> str:
+    if _is_record(kind):
+        return f"one of {', '.join(_choices(kind))}" if _is_abstract(kind) else _table(kind)
     names = {types.NoneType: "nothing", dict: "a table", Mapping: "a table of numbers"}
     if kind in names or typing.get_origin(kind) is Mapping:
         return names.get(kind, names[Mapping])
@@ -186,12 +199,20 @@ def _assign(table: dict[str, Any], text: str) -> None:
     if not equals or not all([*outer, name]):
         raise ValueError(f"--set {text}: expected NAME=VALUE, such as --set alpha=5 or --set network.members=5")
     for part in outer:
-        table[part] = dict(table.get(part) or {})
+        inner = table.get(part, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {text}: {part} is no table, it was set to {inner!r}")
+        table[part] = dict(inner)
         table = table[part]
+    table[name] = _value(value)
+
+
+def _value(text: str) -> Any:
     try:
-        table[name] = tomllib.loads(f"value = {value}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        table[name] = value.strip()
+        parsed = {}
+    return parsed["value"] if parsed.keys() == {"value"} else text.strip()
 
 
 def _read(path: Path) -> dict[str, Any]:
