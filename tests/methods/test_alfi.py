@@ -252,5 +252,19 @@ def test_a_machine_refuses_what_it_was_not_made_for(machine, sims):
         qx.fit(KEY, machine, loss, sims[0][:20])
     with pytest.raises(ValueError, match="num_iterations must be at least 1"):
         qx.run(KEY, machine, sims[0].x[0], num_iterations=0)
-    with pytest.raises(ValueError, match="max_observations must be at least 1"):
-        qx.ALFI(max_observations=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: qx.ALFI(max_observations=0), "max_observations must be at least 1"),
+        (lambda: qx.ALFI(num_problems=0), "num_problems must be at least 1"),
+        (lambda: qx.Machine(num_iterations=0), "num_iterations must be at least 1"),
+        (lambda: qx.Machine(clip=0.0), "clip must be positive"),
+        (lambda: qx.Machine(bandwidth=-1.0), "bandwidth must not be negative"),
+        (lambda: qx.ExponentialWeighting(0.0), "beta must be positive"),
+    ],
+)
+def test_numbers_that_cannot_be(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

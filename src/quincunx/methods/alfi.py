@@ -98,6 +98,12 @@ class ExponentialWeighting(AbstractWeighting):
 
     beta: float = eqx.field(static=True, default=3.0)
 
+    def __check_init__(self):
+        if not self.beta > 0:
+            raise ValueError(
+                f"beta must be positive, got {self.beta}; weights that are all alike are qx.ConstantWeighting()"
+            )
+
     def __call__(self, num_iterations: int) -> np.ndarray:
         return np.expm1(self.beta * np.arange(1, num_iterations + 1) / num_iterations) / np.expm1(self.beta)
 
@@ -238,7 +244,8 @@ class ALFI(AbstractMethod):
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __check_init__(self):
-        for name, count in [("num_observations", self.num_observations), ("max_observations", self.max_observations)]:
+        for name in ("num_observations", "max_observations", "batch_size", "num_problems", "max_draws"):
+            count = getattr(self, name)
             if count is not None and count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
 

@@ -125,6 +125,15 @@ class Machine(eqx.Module):
     width: int = eqx.field(static=True, default=64)
     memory: int = eqx.field(static=True, default=64)
 
+    def __check_init__(self):
+        for name in ("num_iterations", "num_proposed", "num_simulated", "width", "memory"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.clip > 0:
+            raise ValueError(f"clip must be positive, got {self.clip}")
+        if self.bandwidth is not None and not self.bandwidth >= 0:
+            raise ValueError(f"bandwidth must not be negative, got {self.bandwidth}")
+
     def make(self, key: Key, sims: Batch, *, live: bool = False) -> "RecurrentMachine":
         """An untrained machine for such simulations, from which statistics for standardisation are taken.
 
