@@ -262,7 +262,7 @@ def test_misuse_is_explained():
         (lambda: build(good, summary=lambda x: jnp.stack([x, x, x])), "1 or 2 numbers"),
         (lambda: build(good, summary=lambda x: jnp.log(x)), "NaN or infinite"),
         (lambda: build(good, num_bins=1), "num_bins"),
-        (lambda: build(good, reference=PointReference([0.0, 1.0])), r"expected a theta of shape \(1,\)"),
+        (lambda: build(good, reference=PointReference([0.0, 1.0])), r"PointReference: expected shape \(n, 1\)"),
         (lambda: build(shrunk(good), reference=PointReference([1.0])), "outside the grid"),
         (lambda: theta_grid(PLANE, (3,)), "one for each"),
         (lambda: theta_grid(PLANE, 1), "at least 2"),
