@@ -99,6 +99,14 @@ def test_a_page_gives_commands_only_options_that_they_have(page):
         assert {word for word in words if word.startswith("--")} <= known | {"--help"}, line
 
 
+def test_the_example_of_a_method_in_contributing_is_that_of_the_source():
+    (block,) = readme.blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "python")
+    source = (ROOT / "src" / "quincunx" / "methods" / "ratio.py").read_text(encoding="utf-8")
+    parts = block.text.split("\n\n\n")
+    assert len(parts) == 2
+    assert all(part.strip() in source for part in parts)
+
+
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_the_python_of_a_page_is_python(page):
     for block in readme.blocks(page.read_text(encoding="utf-8"), "python"):
