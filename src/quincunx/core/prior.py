@@ -128,7 +128,7 @@ class Prior:
         ValueError: another shape, no rows, or a value outside the support. `name` is what the message calls theta.
         """
         theta = np.atleast_2d(self.pack(theta)) if isinstance(theta, Mapping) else theta
-        values = np.asarray(theta, np.float32)
+        values = np.array(theta, np.float32)  # a copy: what is made of it may share its memory
         if values.ndim != 2 or values.shape[1] != self.dim:
             raise ValueError(
                 f"{name}: expected shape (n, {self.dim}), a column for each of {self.columns}, got {values.shape}"

@@ -122,7 +122,7 @@ def _planned(
     return ready, ready.plan(plan_key, prior, numerators, num_simulations), run_key
 
 
-def _columns(plan: Plan, rows: np.ndarray) -> dict[str, jax.Array]:
+def _columns(plan: Plan, rows: np.ndarray | slice) -> dict[str, jax.Array]:
     """What the plan says of some rows, by the names that it has in `Simulations`."""
     if plan.label is None:
         return {"theta": put(plan.theta[rows])}

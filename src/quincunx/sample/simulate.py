@@ -78,7 +78,7 @@ def simulate(
     parts, reasons = in_chunks("simulate", simulator, len(rows), weight, draw, progress or NoProgress())
     drawn = [x for (x,) in parts]
     if len({x.shape[1:] for x in drawn}) == 1:
-        x = np.concatenate(drawn)
+        x = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
     else:
         found: list[Any] = [reasons.get(row, x) for row, x in enumerate(chain.from_iterable(drawn))]
         x, reasons = stack_rows(found, num_observations)
@@ -132,7 +132,7 @@ def _chunk_size(num_rows: int, weight: int) -> int:
 
 def settle(
     simulator: AbstractSimulator, theta: np.ndarray, reasons: Mapping[int, str]
-) -> tuple[np.ndarray, tuple[Failure, ...]]:
+) -> tuple[np.ndarray | slice, tuple[Failure, ...]]:
     """Which rows of theta `(n, dim)` did not fail, and those that did; `SimulationError` if they are more than half."""
     failures = list_failures(simulator.prior, theta, reasons)
     if 2 * len(failures) > len(theta):
@@ -141,6 +141,5 @@ def settle(
             f"The first: {failures[0]}. Run the simulator there and mend it, or narrow the prior.",
             failures,
         )
-    good = np.ones(len(theta), bool)
-    good[list(reasons)] = False
-    return np.flatnonzero(good), failures
+    kept = np.setdiff1d(np.arange(len(theta)), list(reasons)) if reasons else slice(None)  # a view: nothing is copied
+    return kept, failures
