@@ -87,10 +87,10 @@ def train(
     """
     method, reporter = named(method), progress or NoProgress()
     loss = method.loss  # which refuses options that it cannot use
-    budget = Budget(
-        _count("num_simulations", num_simulations) or method.card.num_simulations,
-        _count("num_observations", num_observations),
-    )
+    for name, count in [("num_simulations", num_simulations), ("num_observations", num_observations)]:
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    budget = Budget(num_simulations or method.card.num_simulations, num_observations)
     gather_key, build_key, fit_key, finish_key = jax.random.split(jax.random.fold_in(key, TRAIN_STREAM), 4)
     if sims is None:
         if simulator is None:
@@ -114,6 +114,8 @@ def train(
     solution = dataclasses.replace(solution, statistics={**solution.statistics, "num_simulator_calls": calls})
     if any(part.failures for part in parts):
         solution = with_notes(solution, {}, failure_warnings(sims))
+    if solution.status is Status.DIVERGED:
+        return solution
     return method.finish(finish_key, solution, Job(simulator, sims, budget, reporter))
 
 
@@ -140,12 +142,6 @@ def _check_columns(method: AbstractMethod, sims: Batch) -> None:
             f"{method.name} needs {' and '.join(missing)}, which these simulations do not have. Methods that would "
             f"work: {', '.join(possible(sims))}. Gold is mined by `mine`, from simulators with a joint log-probability"
         )
-
-
-def _count(name: str, count: int | None) -> int | None:
-    if count is not None and count < 1:
-        raise ValueError(f"{name} must be at least 1, got {count}")
-    return count
 
 
 def infer(

@@ -113,7 +113,7 @@ class AbstractMethod(eqx.Module):
 
     @abc.abstractmethod
     def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
-        """The solution of the fit, with an estimator for its value; statistics and warnings may be added."""
+        """The solution of a fit that did not fail, with an estimator for its value, and more to say about it."""
 
 
 def columns(sims: Batch) -> set[str]:

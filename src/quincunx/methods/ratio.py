@@ -297,7 +297,7 @@ class RatioMethod(AbstractMethod):
 
     def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
         sims: Any = job.sims
-        if sims.label is None or not trained.ok or bool(np.all(np.asarray(sims.label) == 1)):
+        if sims.label is None or bool(np.all(np.asarray(sims.label) == 1)):
             return trained
         mean, error = mean_ratio(trained.value, sims)
         warnings = ()

@@ -230,8 +230,6 @@ class ScoreMethod(AbstractMethod):
 
     def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
         sims: Any = job.sims
-        if not trained.ok:
-            return trained
         if job.simulator is None or not self._fills(sims.prior):
             return dataclasses.replace(trained, value=local_ratio(trained.value, sims))
         filled = on_grid(key, job.simulator, self.theta, self.name, job.budget.num_simulations // 2, job.progress)

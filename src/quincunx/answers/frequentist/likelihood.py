@@ -124,7 +124,8 @@ def likelihood(
     check_ratio(estimator)
     support_box(estimator.prior)
     used: Any = rate_of(estimator.simulator) if rate == "simulator" else rate
-    check_rate(used, estimator.prior)
+    if used is not None:
+        check_rate(used, estimator.prior)
     if used is not None and np.shape(x) == (0, *estimator.event_shape):
         x, weight = np.zeros((1, *estimator.event_shape), np.float32), np.zeros(1)  # one row, that does not count
     values = np.asarray(estimator.observations(x))

@@ -1,0 +1,107 @@
+"""How far a user's call goes: the files and functions of the package that it enters, when nothing is left to compile.
+
+Lambdas, comprehensions and functions inside functions are read where they stand, and do not count. The rooms of the
+problems do not either: the simulator is the user's own.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from typer.testing import CliRunner
+
+import quincunx as qx
+from quincunx.cli.app import app
+
+PACKAGE = str(Path(qx.__file__).parent)
+KEY = jax.random.key(0)
+SIMULATOR = """
+import jax, numpyro.distributions as dist, quincunx as qx
+
+@qx.simulator(qx.Prior(place=dist.Uniform(0.0, 3.0)))
+def drawn(key, theta):
+    return theta["place"] + jax.random.normal(key)
+"""
+SETTINGS = """
+simulations = 800
+[training]
+num_steps = 4
+[options]
+num_observations = 10
+max_observations = 10
+batch_size = 32
+num_problems = 8
+network = { num_iterations = 3, num_proposed = 4, num_simulated = 5, width = 8, memory = 8 }
+"""
+MACHINE = qx.Machine(num_iterations=3, num_proposed=4, num_simulated=5, width=8, memory=8)
+ALFI = qx.ALFI(network=MACHINE, num_observations=10, max_observations=10, batch_size=32, num_problems=8)
+ALICES = qx.ALICES(network=qx.MLP((8,)))
+TRAINING = qx.Training(num_steps=4)
+X = np.linspace(0.5, 2.5, 20)
+
+
+@qx.simulator(qx.Prior(place=dist.Uniform(0.0, 3.0)))
+def drawn(key, theta):
+    return theta["place"] + jax.random.normal(key)
+
+
+def normal(theta, x, z):
+    return dist.Normal(theta["place"], 1.0).log_prob(z)
+
+
+@qx.mined_simulator(qx.Prior(place=dist.Uniform(0.0, 3.0)), joint_log_prob=normal)
+def mined(key, theta):
+    z_key, x_key = jax.random.split(key)
+    z = theta["place"] + jax.random.normal(z_key)
+    return z + 0.5 * jax.random.normal(x_key), z
+
+
+def infer(folder: Path) -> None:
+    qx.infer(KEY, drawn, X, ALFI, num_simulations=800, training=TRAINING, progress=qx.NoProgress())
+
+
+def region(folder: Path) -> None:
+    ratio = qx.train(KEY, mined, ALICES, num_simulations=1000, training=TRAINING).value
+    qx.confidence_region(qx.likelihood(ratio, X))
+
+
+def command(folder: Path) -> None:
+    (folder / "model.py").write_text(SIMULATOR)
+    (folder / "x.csv").write_text("x\n" + "\n".join(map(str, X)))
+    (folder / "settings.toml").write_text(SETTINGS)
+    words = ["infer", f"{folder}/model.py:drawn", "--data", f"{folder}/x.csv", "--config", f"{folder}/settings.toml"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+
+
+def walk(call: Callable[[], None]) -> list[str]:
+    entered = set()
+
+    def note(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(PACKAGE) and "<" not in code.co_qualname:
+            entered.add(f"{code.co_filename[len(PACKAGE) + 1 :]} {code.co_qualname}")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return sorted(entered)
+
+
+# Aimed at: 15 files and 90 functions, 15 and 100, 20 and 140. The functions are there; the files are not yet.
+@pytest.mark.parametrize(("call", "files", "functions"), [(infer, 17, 90), (region, 23, 100), (command, 28, 140)])
+def test_a_call_goes_no_further_than(call, files, functions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(tmp_path)
+    entered = walk(lambda: call(tmp_path))
+    assert len(entered) > 30  # it was seen at all
+    assert (len({each.split()[0] for each in entered}) <= files) & (len(entered) <= functions), (
+        f"{len({each.split()[0] for each in entered})} files, {len(entered)} functions:\n" + "\n".join(entered)
+    )
