@@ -27,6 +27,7 @@ from .figures import save
 LEVELS = (0.68, 0.95)
 NUM_TOYS = 2000
 NUM_CALIBRATION_TOYS = 10_000
+NUM_STEPS = 6000
 
 
 class Case(NamedTuple):
@@ -85,7 +86,7 @@ def run(say, num_toys: int = NUM_TOYS, num_calibration_toys: int = NUM_CALIBRATI
 def _ratio(key: Key, case: Case) -> AbstractRatio:
     if case.method is None:
         return ExactRatio(case.simulator)
-    training = Training(num_steps=6000)
+    training = Training(num_steps=NUM_STEPS)
     return train(key, case.simulator, case.method, num_simulations=100_000, training=training).value
 
 
@@ -103,7 +104,8 @@ def tables(results: Mapping[str, Any]) -> str:
 def figure(results: Mapping[str, Any], path: Path) -> None:
     """Coverage at the five truths of every simulator, with two binomial errors."""
     drawing = Figure(figsize=(10, 3.6), layout="constrained")
-    for axes, (name, result) in zip(drawing.subplots(1, len(results), sharey=True), results.items(), strict=True):
+    row = drawing.subplots(1, len(results), sharey=True, squeeze=False)[0]
+    for axes, (name, result) in zip(row, results.items(), strict=True):
         places = np.arange(len(result["theta"]))
         for kind, marker, shift in (("neyman", "o", -0.1), ("wilks", "x", 0.1)):
             for j, level in enumerate(LEVELS):
