@@ -1,5 +1,6 @@
 """How well a machine estimates, counted by hand, and over problems whose answer is known."""
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_fresh_problems_with_the_estimates_after_every_number_of_iterations():
         (30, 1), (30, 10), (2, 30, 1), (2, 30, 1)
     )  # fmt: skip
     psi = trajectories(machine, jax.random.split(KEY)[1], found.x, 4)
-    middle = np.asarray(jax.jit(machine.space.decode)(psi[:, [1, 3], :1])).swapaxes(0, 1)
+    middle = np.asarray(eqx.filter_jit(machine.space.decode)(psi[:, [1, 3], :1])).swapaxes(0, 1)
     assert np.all((found.low < middle) & (middle < found.high))
     np.testing.assert_allclose(found.yardstick[0], jax.jit(poisson.exact.posterior_mean)(found.x[0]), rtol=1e-5)
     assert not np.array_equal(found.mean[0], found.mean[1])
