@@ -6,6 +6,7 @@ from .answers.bayes.posterior import MixturePosterior as MixturePosterior
 from .answers.estimates import ExactRatio as ExactRatio
 from .answers.frequentist.amortised import amortised_critical_values as amortised_critical_values
 from .answers.frequentist.coverage import coverage_map as coverage_map
+from .answers.frequentist.expected import expected_limits as expected_limits
 from .answers.frequentist.experiment import Experiment as Experiment
 from .answers.frequentist.experiment import asimov as asimov
 from .answers.frequentist.fisher import fisher_information as fisher_information
@@ -14,7 +15,6 @@ from .answers.frequentist.hypothesis import significance as significance
 from .answers.frequentist.hypothesis import test_statistic as test_statistic
 from .answers.frequentist.likelihood import Likelihood as Likelihood
 from .answers.frequentist.likelihood import likelihood as likelihood
-from .answers.frequentist.expected import expected_limits as expected_limits
 from .answers.frequentist.maximum import maximum_likelihood as maximum_likelihood
 from .answers.frequentist.maximum import profile_likelihood as profile_likelihood
 from .answers.frequentist.neyman import critical_values as critical_values

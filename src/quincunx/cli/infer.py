@@ -21,6 +21,7 @@ from .options import (
     Seed,
     Set,
     errors,
+    load_estimator,
     print_files,
     print_json,
     print_warnings,
@@ -83,7 +84,7 @@ def infer(
 
 
 def _answer(reference: str | None, merged: Mapping[str, Any], folder: Path | None) -> "Answer":
-    from ..campaigns.save import check_target, load
+    from ..campaigns.save import check_target
     from ..core.progress import RichProgress
     from ..methods.door import event_shape_of
     from ..methods.door import infer as run_inference
@@ -99,7 +100,7 @@ def _answer(reference: str | None, merged: Mapping[str, Any], folder: Path | Non
             raise ValueError(
                 f"a trained model takes no {', '.join(useless or ['options'])}; drop them, or drop --model"
             )
-        loaded = load(Path(merged["model"]), simulator=simulator)
+        loaded = load_estimator(Path(merged["model"]), reference)
         x = read_data(merged, getattr(loaded, "value", loaded).event_shape)
         return run_inference(key_of(merged), simulator, x, estimator=loaded, progress=RichProgress())
     if simulator is None:

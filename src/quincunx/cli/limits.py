@@ -15,6 +15,7 @@ from .options import (
     Data,
     Seed,
     errors,
+    load_estimator,
     print_files,
     print_json,
     print_warnings,
@@ -57,12 +58,10 @@ def limits(
 
         from ..answers.frequentist.hypothesis import check_level
         from ..answers.frequentist.likelihood import likelihood
-        from ..campaigns.save import load
         from ..core.progress import RichProgress
-        from ..problems.lookup import resolve
 
         check_level(level)
-        loaded = load(model, simulator=None if attached is None else resolve(attached))
+        loaded = load_estimator(model, attached)
         estimator = getattr(loaded, "value", loaded)
         x = read_data({"data": data, "column": columns, "counts": counts}, estimator.event_shape)
         found = likelihood(estimator, x, rate="simulator" if use_rate else None)

@@ -115,6 +115,20 @@ def read_data(merged: Mapping[str, Any], event_shape: tuple[int, ...]) -> Any:
     return read_observations(merged["data"], event_shape=event_shape, columns=columns, counts=merged["counts"])
 
 
+def load_estimator(folder: Path, reference: str | None) -> Any:
+    """What was trained: a solution as it was saved, the estimator of an answer, or an estimator."""
+    from ..answers.answer import Answer
+    from ..answers.estimates import AbstractEstimator
+    from ..campaigns.save import load
+    from ..problems.lookup import resolve
+
+    loaded = load(folder, simulator=None if reference is None else resolve(reference))
+    found = loaded.estimator if isinstance(loaded, Answer) else loaded
+    if not isinstance(getattr(found, "value", found), AbstractEstimator):
+        raise ValueError(f"{folder} holds a {type(loaded).__name__}, no estimator; give what `quincunx train` made")
+    return found
+
+
 def assignments(texts: list[str], columns: tuple[str, ...]) -> dict[str, float]:
     """`NAME=VALUE` texts as numbers by name."""
     named: dict[str, float] = {}

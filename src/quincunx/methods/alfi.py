@@ -46,6 +46,8 @@ from ..sample.simulate import simulate
 from .machine import AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen
 from .method import AbstractMethod, Budget, Card, Job, with_notes
 
+FEWEST_SETS = 40
+
 # -- the parts of the loss -------------------------------------------------------------------------
 
 
@@ -158,9 +160,9 @@ class MetaLoss(AbstractLoss):
                 raise ValueError(
                     f"observations have shape {part.event_shape}, the machine expects {net.novelty.event_shape}"
                 )
-        if len(parts[0]) < 40:
+        if len(parts[0]) < FEWEST_SETS:
             raise ValueError(
-                f"{len(parts[0])} simulations are too few to meta-train on; make at least 40, better thousands"
+                f"{len(parts[0])} simulations are too few to meta-train on; make {FEWEST_SETS} at least, better thousands"
             )
 
     def __call__(self, net: RecurrentMachine, batch: Batch, key: Key) -> jax.Array:
@@ -264,6 +266,14 @@ class ALFI(AbstractMethod):
         common, most = _sizes_for(budget.num_observations)
         common = self.num_observations or common
         most = self.max_observations or max(common, most)
+        layout = _layout(budget.num_simulations, common, most)
+        (size, share), *_ = layout.items()
+        if share // size < FEWEST_SETS:
+            raise ValueError(
+                f"num_simulations: {budget.num_simulations} observations make {share // size} sets of {size}, too few "
+                f"to meta-train on; give at least {-(-FEWEST_SETS * size * budget.num_simulations // share)}, or smaller "
+                "sets: ALFI(num_observations=..., max_observations=...)"
+            )
         return tuple(
             simulate(
                 jax.random.fold_in(key, index),
@@ -272,7 +282,7 @@ class ALFI(AbstractMethod):
                 num_observations=m,
                 progress=progress,
             )
-            for index, (m, share) in enumerate(_layout(budget.num_simulations, common, most).items())
+            for index, (m, share) in enumerate(layout.items())
         )
 
     def build(self, key: Key, sims: Batch) -> RecurrentMachine:

@@ -157,7 +157,7 @@ def rate_of(simulator: AbstractSimulator) -> Rate | None:
     if isinstance(simulator, NamedSimulator):
         raise ValueError(
             f"the simulator {simulator.name!r} is not here, so that its rate is not known; give simulator= when "
-            "loading, or rate=None where the number of observations says nothing"
+            "loading (--simulator), or rate=None (--no-rate) where the number of observations says nothing"
         )
     return simulator.rate if isinstance(simulator, AbstractMinedSimulator) else None
 
