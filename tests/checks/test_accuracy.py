@@ -5,10 +5,11 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from chain import chain
 
 from quincunx.checks.accuracy import Evaluation, evaluate
 from quincunx.methods.machine import trajectories
-from quincunx.problems import galton, poisson
+from quincunx.problems import poisson
 
 KEY = jax.random.key(2)
 
@@ -37,5 +38,5 @@ def test_fresh_problems_with_the_estimates_after_every_number_of_iterations():
     assert np.all((found.low < middle) & (middle < found.high))
     np.testing.assert_allclose(found.yardstick[0], jax.jit(poisson.exact.posterior_mean)(found.x[0]), rtol=1e-5)
     assert not np.array_equal(found.mean[0], found.mean[1])
-    with pytest.raises(ValueError, match="'galton' has no exact posterior_mean"):
-        evaluate(KEY, machine, galton)
+    with pytest.raises(ValueError, match="'chain' has no exact posterior_mean"):
+        evaluate(KEY, machine, chain)
