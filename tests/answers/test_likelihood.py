@@ -260,7 +260,7 @@ X = np.array([0.1, 0.2])
         (lambda: of(models.mean, X, weight=-np.ones(2)), ValueError, "not negative"),
         (lambda: likelihood(models.mean, X), TypeError, "expected an estimator of the likelihood ratio"),
         (lambda: likelihood(models.Machine(), X), TypeError, r"a Machine has no likelihood; .* qx.posterior"),
-        (lambda: likelihood(models.Flat(models.lost), X), ValueError, "give simulator= when loading, or rate=None"),
+        (lambda: likelihood(models.Flat(models.lost), X), ValueError, "give simulator= when loading .* or rate=None"),
         (lambda: of(models.mean, X, rate=lambda theta: jnp.ones(2)), ValueError, r"shape \(\), got shape \(2,\)"),
         (lambda: of(models.mean, X, rate=3.0), TypeError, "a function of the named theta"),
         (lambda: maximum_likelihood(likelihood(models.Kinked(), X)), ValueError, "is log_ratio differentiable"),

@@ -9,10 +9,10 @@ from scipy import stats
 from quincunx.answers.estimates import ExactRatio
 from quincunx.answers.frequentist.amortised import amortised_critical_values, quantile_regression
 from quincunx.answers.frequentist.coverage import coverage_map
+from quincunx.answers.frequentist.expected import expected_limits
 from quincunx.answers.frequentist.experiment import Experiment, asimov
 from quincunx.answers.frequentist.hypothesis import TIE, test_statistic, wilks_critical
 from quincunx.answers.frequentist.likelihood import likelihood
-from quincunx.answers.frequentist.expected import expected_limits
 from quincunx.answers.frequentist.neyman import NeymanConstruction, critical_values, neyman_region
 from quincunx.answers.frequentist.region import confidence_region
 from quincunx.problems import gaussian
