@@ -1,8 +1,7 @@
 """How far a user's call goes: the files and functions of the package that it enters, when nothing is left to compile.
 
-Lambdas, comprehensions and functions inside functions are read where they stand, and do not count; nor do `__hash__` and
-`__eq__`, which dictionaries call or not, as it happens. The rooms of the problems do not either: the simulator is the
-user's own.
+Lambdas, comprehensions and functions inside functions are read where they stand, and do not count; nor do `__hash__`
+and `__eq__`, which dictionaries call or not, as it happens. The simulator is the user's own.
 """
 
 import sys
