@@ -162,7 +162,7 @@ class MetaLoss(AbstractLoss):
                 )
         if len(parts[0]) < FEWEST_SETS:
             raise ValueError(
-                f"{len(parts[0])} simulations are too few to meta-train on; make {FEWEST_SETS} at least, better thousands"
+                f"{len(parts[0])} simulations are too few to meta-train on; make {FEWEST_SETS}, better thousands"
             )
 
     def __call__(self, net: RecurrentMachine, batch: Batch, key: Key) -> jax.Array:
@@ -269,10 +269,11 @@ class ALFI(AbstractMethod):
         layout = _layout(budget.num_simulations, common, most)
         (size, share), *_ = layout.items()
         if share // size < FEWEST_SETS:
+            needed = -(-FEWEST_SETS * size * budget.num_simulations // share)
             raise ValueError(
                 f"num_simulations: {budget.num_simulations} observations make {share // size} sets of {size}, too few "
-                f"to meta-train on; give at least {-(-FEWEST_SETS * size * budget.num_simulations // share)}, or smaller "
-                "sets: ALFI(num_observations=..., max_observations=...)"
+                f"to meta-train on; give at least {needed}, or smaller sets: ALFI(num_observations=..., "
+                "max_observations=...)"
             )
         return tuple(
             simulate(
