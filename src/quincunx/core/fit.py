@@ -140,7 +140,7 @@ def fit(
     net: the network to start from (an Equinox module). It is not changed.
     loss: what to minimise.
     sims: one record of simulations, or several with different numbers of observations per row. In a
-        step each gives rows in proportion to its length.
+        step each gives rows in proportion to its length, the further ones up to half as many again.
     training: the optimiser's settings.
     checkpoint: a file that is rewritten at most every 10 seconds, and when training is interrupted.
     resume: go on from `checkpoint` if it exists.
