@@ -84,6 +84,11 @@ def test_an_answer_comes_back_bit_for_bit(name, simulator, tmp_path):
             np.testing.assert_array_equal(loaded.inferred.history[column], values)
 
 
+def test_an_exact_ratio_comes_back(tmp_path):
+    qx.save(tmp_path / "exact", qx.ExactRatio(gaussian))
+    assert qx.load(tmp_path / "exact") == qx.ExactRatio(gaussian)
+
+
 def test_the_header_tells_people_what_is_in_the_folder(saved):
     header = json.loads((saved / HEADER).read_text())
     expected = {"format": "quincunx", "format_version": 2, "class": "Solution", "simulator": "poisson", "seed": 3}

@@ -156,7 +156,8 @@ class Reader:
         if isinstance(decoded.get("simulator"), NamedSimulator) and "live" in decoded:
             decoded["live"] = False  # it cannot be run
         if made not in LAYERS:
-            return made(**decoded)
+            taken = inspect.signature(made).parameters  # some make a field of the others
+            return made(**{field: item for field, item in decoded.items() if field in taken})
         layer = object.__new__(made)  # a layer's constructor would draw new weights
         for field, item in decoded.items():
             object.__setattr__(layer, field, item)
