@@ -2,6 +2,7 @@
 
 import math
 
+import equinox as eqx
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -52,6 +53,12 @@ def test_records_in_records_from_a_file_and_from_the_command_line(tmp_path):
         qx.MeanSquaredError(),
     )
     assert method_of(merged) == qx.ALFI(network=network, weighting=weighting, partial_loss=partial_loss)
+
+
+@pytest.mark.parametrize("text", ["{ name = 'point', theta = { mean = 0.3 } }", "{ theta = { mean = 0.3 } }"])
+def test_a_table_that_fits_one_choice_alone_needs_no_name(text):
+    merged = settings(None, {"method": "alices", "set": [f"reference = {text}"]}, TYPES)
+    assert eqx.tree_equal(method_of(merged), qx.ALICES(reference=qx.PointReference({"mean": 0.3})))
 
 
 @pytest.mark.parametrize(("kind", "names"), [
