@@ -33,7 +33,7 @@ def other(key, theta):
 KEY = jax.random.key(0)
 METHOD = qx.ALFI(
     network=qx.Machine(num_iterations=8, width=32, memory=16),
-    num_observations=40, max_observations=200, batch_size=256, num_problems=32,
+    num_observations=40, max_observations=200, batch_size=256, num_problems=32, max_draws=3000,
 )  # fmt: skip
 TRAINING = qx.Training(num_steps=60, learning_rate=1e-3)
 
