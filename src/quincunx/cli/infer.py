@@ -66,6 +66,8 @@ def infer(
     with errors():
         from .config import settings
 
+        if simulator is not None and attached is not None:
+            raise ValueError("the simulator is given twice; drop --simulator, or the argument")
         given = {
             "model": model, "data": data, "column": columns or None, "counts": counts, "out": out, "method": method,
             "set": options, "simulations": simulations, "seed": seed, "resume": resume,
