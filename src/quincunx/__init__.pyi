@@ -1,6 +1,7 @@
 from . import problems as problems
 from .answers.answer import Answer as Answer
 from .answers.answer import posterior as posterior
+from .answers.bayes.local import LocalPosterior as LocalPosterior
 from .answers.bayes.posterior import AbstractPosterior as AbstractPosterior
 from .answers.bayes.posterior import MixturePosterior as MixturePosterior
 from .answers.estimates import ExactRatio as ExactRatio
@@ -87,6 +88,7 @@ from .methods.score import SALLINO as SALLINO
 from .methods.score import SALLY as SALLY
 from .methods.score import ScoreEstimator as ScoreEstimator
 from .methods.score import local_ratio as local_ratio
+from .methods.zoom import Zoom as Zoom
 from .sample.black_box import simulator as simulator
 from .sample.executable import executable as executable
 from .sample.numpy_function import numpy_simulator as numpy_simulator

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from ..core.defaults import version
+from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key, Solution
 from .bayes.posterior import AbstractPosterior
 from .estimates import AbstractEstimator, AbstractPosteriorEstimator
@@ -44,31 +45,40 @@ class Answer:
 
     Fields
     ------
-    estimator: what was trained.
+    simulator: what is taken to have made the observations.
     x: the observations `(m, *event)`.
+    estimator: what was trained; None by a method that answers for one data set alone.
     inferred: the solution whose value is the posterior; None where the estimator has none.
     training: the solution of the training; None when an estimator was given without it.
     method: the method's name; None when an estimator was given.
     seed: of the key, where the key was made by `jax.random.key(seed)`.
+    before: the estimator's own answer, where `inferred` improves on it.
     """
 
-    estimator: AbstractEstimator
+    simulator: AbstractSimulator
     x: jax.Array
+    estimator: AbstractEstimator | None = None
     inferred: Solution[AbstractPosterior] | None = None
     training: Solution[Any] | None = None
     method: str | None = None
     seed: int | None = None
+    before: Solution[AbstractPosterior] | None = None
 
     @property
     def posterior(self) -> AbstractPosterior:
         """p(theta | x); raises `TypeError` where the estimator has none."""
-        return posterior(self.estimator, self.x) if self.inferred is None else self.inferred.value
+        return posterior(self._trained(), self.x) if self.inferred is None else self.inferred.value
 
     @functools.cached_property
     def likelihood(self) -> Likelihood:
         """log L(theta) of the observations; raises `TypeError` where the estimator has none."""
-        estimator: Any = self.estimator  # which says what it has instead, if it is no ratio
+        estimator: Any = self._trained()  # which says what it has instead, if it is no ratio
         return likelihood(estimator, self.x)
+
+    def _trained(self) -> AbstractEstimator:
+        if self.estimator is None:
+            raise TypeError(f"{self.method} trains nothing and has no likelihood; it has a posterior: answer.posterior")
+        return self.estimator
 
     def region(self, level: float = 0.95, **options: Any) -> ConfidenceRegion:
         """The parameters that the data do not exclude; options are those of `confidence_region`."""
@@ -76,7 +86,7 @@ class Answer:
 
     def regions(self, level: float = 0.95) -> tuple[ConfidenceRegion, ...]:
         """A region for every parameter, the others being profiled; for two, also of both together."""
-        names = self.estimator.prior.columns
+        names = self.simulator.prior.columns
         groups = [*((name,) for name in names), *([names] if len(names) == 2 else [])]
         return tuple(self.region(level, parameters=group) for group in groups)
 
@@ -88,7 +98,7 @@ class Answer:
     @property
     def num_simulator_calls(self) -> int:
         """Observations simulated to get here, for the training (if that is known) and for the answer."""
-        known = [each.statistics for each in (self.training, self.inferred) if each is not None]
+        known = [each.statistics for each in (self.training, self.before, self.inferred) if each is not None]
         return int(sum(statistics.get("num_simulator_calls", 0) for statistics in known))
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,7 +108,7 @@ class Answer:
         else:
             found = {"parameters": self.posterior.summary()}
         return {
-            "simulator": self.estimator.simulator.name,
+            "simulator": self.simulator.name,
             "method": self.method,
             "seed": self.seed,
             "num_observations": len(self.x),

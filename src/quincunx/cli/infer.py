@@ -128,7 +128,7 @@ def print_answer(answer: "Answer") -> None:
     from .limits import print_regions
 
     count = len(answer.x)
-    title = f"{answer.estimator.simulator.name}, {count:,} observation{'s' * (count != 1)}"
+    title = f"{answer.simulator.name}, {count:,} observation{'s' * (count != 1)}"
     if answer.inferred is None:
         print_regions(answer.regions(), title)
     else:

@@ -9,12 +9,14 @@ from .histogram import Histogram
 from .method import AbstractMethod
 from .ratio import ALICE, ALICES, CARL, CASCAL, NRE, RASCAL, ROLR, BalancedNRE
 from .score import SALLINO, SALLY
+from .zoom import Zoom
 
 CATALOGUE: Mapping[str, Callable[..., AbstractMethod]] = MappingProxyType(
     {
         make().name: make
         for make in (
             ALFI,
+            Zoom,
             CARL,
             NRE,
             BalancedNRE,

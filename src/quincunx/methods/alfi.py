@@ -44,7 +44,8 @@ from ..core.solution import Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import simulate
 from .machine import AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen
-from .method import AbstractMethod, Budget, Card, Job, with_notes
+from .method import AbstractLearner, Budget, Card, Job, Refinement, with_notes
+from .zoom import Zoom
 
 FEWEST_SETS = 40
 
@@ -221,7 +222,7 @@ CARD = Card(
 )
 
 
-class ALFI(AbstractMethod):
+class ALFI(AbstractLearner):
     """The recurrent machine, meta-trained on a bank of simulations (or with the simulator inside the loop).
 
     Fields
@@ -230,6 +231,7 @@ class ALFI(AbstractMethod):
     num_observations: in most simulated sets; 100 if None, or what suits the data set at hand.
     max_observations: in the largest; 3,000 if None, or what suits the data set at hand.
     partial_loss, weighting, live, batch_size, num_problems, max_draws: see `MetaLoss`.
+    refinement: how `infer` zooms in from the machine's answer.
     card: its name and paper.
     """
 
@@ -242,6 +244,7 @@ class ALFI(AbstractMethod):
     batch_size: int = eqx.field(static=True, default=512)
     num_problems: int = eqx.field(static=True, default=64)
     max_draws: int = eqx.field(static=True, default=8192)
+    refinement: Refinement = Refinement(Zoom())
     card: Card = eqx.field(static=True, default=CARD)
     needs: ClassVar[tuple[str, ...]] = ()
 

@@ -9,7 +9,7 @@ Whole numbers have no density. When every x of the simulations is a whole number
 added in training, and the log-probability of a number is the log of the mean density over its unit cell.
 """
 
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import equinox as eqx
 import jax
@@ -24,7 +24,7 @@ from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key, Solution
 from ..gold.mine import mine
 from ..sample.simulate import simulate
-from .method import AbstractMethod, Budget, Card, Job, Theta, column, points, require_origin, single
+from .method import AbstractLearner, Budget, Card, Job, Theta, column, points, require_origin, single
 from .nets.contrast import rms_score
 from .nets.flows import ConditionalFlow, Flow
 from .nets.inputs import ThetaInput
@@ -149,7 +149,7 @@ class DensityLoss(AbstractLoss):
         return -jnp.mean(density(batch.drawn_from)) + self.alpha * error
 
 
-class DensityMethod(AbstractMethod):
+class DensityMethod(AbstractLearner):
     """Learns the density of one observation. `NLE` and `SCANDAL` make it.
 
     Fields
@@ -162,6 +162,7 @@ class DensityMethod(AbstractMethod):
     """
 
     card: Card = eqx.field(static=True)
+    refinement: ClassVar[None] = None
     alpha: float | None = eqx.field(static=True)
     theta: Theta | None = None
     network: Flow = Flow()

@@ -21,7 +21,18 @@ from ..gold.mined import AbstractMinedSimulator
 from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import simulate
 from . import CATALOGUE
-from .method import GOLD, AbstractMethod, Budget, Job, columns, failure_warnings, with_notes
+from .method import (
+    GOLD,
+    AbstractLearner,
+    AbstractMethod,
+    AbstractSearch,
+    Budget,
+    Job,
+    Refinement,
+    columns,
+    failure_warnings,
+    with_notes,
+)
 
 TRAIN_STREAM = 0x54524149  # a stream of its own, so that the same key may be given to `infer` afterwards
 
@@ -86,11 +97,13 @@ def train(
     InferenceError: training diverged.
     """
     method, reporter = named(method), progress or NoProgress()
+    if not isinstance(method, AbstractLearner):
+        raise TypeError(
+            f"{method.name} trains nothing: it answers for one data set; give that to qx.infer(key, simulator, x, "
+            f"{method.name!r})"
+        )
     loss = method.loss  # which refuses options that it cannot use
-    for name, count in [("num_simulations", num_simulations), ("num_observations", num_observations)]:
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-    budget = Budget(num_simulations or method.card.num_simulations, num_observations)
+    budget = _budget(method, num_simulations, num_observations)
     gather_key, build_key, fit_key, finish_key = jax.random.split(jax.random.fold_in(key, TRAIN_STREAM), 4)
     if sims is None:
         if simulator is None:
@@ -117,6 +130,13 @@ def train(
     if solution.status is Status.DIVERGED:
         return solution
     return method.finish(finish_key, solution, Job(simulator, sims, budget, reporter))
+
+
+def _budget(method: AbstractMethod, num_simulations: int | None, num_observations: int | None) -> Budget:
+    for name, count in [("num_simulations", num_simulations), ("num_observations", num_observations)]:
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    return Budget(num_simulations or method.card.num_simulations, num_observations)
 
 
 def possible(sims: Batch) -> list[str]:
@@ -177,30 +197,56 @@ def infer(
     """
     reporter = RichProgress() if progress is None else progress
     train_key, infer_key = jax.random.split(key)
-    if estimator is None:
-        if simulator is None:
-            raise ValueError("give a simulator, a trained estimator, or both")
-        chosen = named(method or METHOD)
-        x = as_observations(x, event_shape_of(simulator), f"the simulator {simulator.name!r}")
-        estimator = train(
-            train_key, simulator, chosen, num_simulations=num_simulations, num_observations=len(x), training=training,
-            checkpoint=checkpoint, resume=resume, progress=reporter,
-        )  # fmt: skip
-        trained, name = estimator, chosen.card.name
-    else:
-        trained, name = (estimator if isinstance(estimator, Solution) else None), None
-        for option, value in [("method", method), ("num_simulations", num_simulations), ("training", training)]:
+    how = {"num_simulations": num_simulations, "training": training}
+    if estimator is not None:
+        for option, value in [("method", method), *how.items()]:
             if value is not None:
                 raise TypeError(f"an estimator is trained already: drop {option}, or the estimator")
-        x = _checked(estimator, simulator).observations(x)
-    net = estimator.value if isinstance(estimator, Solution) else estimator
-    inferred = None
-    if isinstance(net, AbstractPosteriorEstimator):
-        reporter.start("infer", 1)
-        inferred = net.infer(infer_key, x)
-        reporter.advance(1)
-        reporter.finish()
-    return Answer(net, x, inferred, trained, name, _seed_of(key))
+        net = _checked(estimator, simulator)
+        x = net.observations(x)
+        trained = estimator if isinstance(estimator, Solution) else None
+        return Answer(net.simulator, x, net, _inferred(infer_key, net, x, reporter), trained, None, _seed_of(key))
+    if simulator is None:
+        raise ValueError("give a simulator, a trained estimator, or both")
+    chosen = named(method or METHOD)
+    x = as_observations(x, event_shape_of(simulator), f"the simulator {simulator.name!r}")
+    budget = _budget(chosen, num_simulations, len(x))
+    if isinstance(chosen, AbstractSearch):
+        if training is not None:
+            raise TypeError(f"{chosen.name} trains nothing: drop training")
+        found = chosen.search(infer_key, simulator, x, budget, reporter)
+        return Answer(simulator, x, None, found, None, chosen.name, _seed_of(key))
+    assert isinstance(chosen, AbstractLearner)
+    after, share = _after(chosen, budget)
+    if after is not None:
+        how = {"num_simulations": budget.num_simulations - share, "training": training or after.training}
+    solution = train(
+        train_key, simulator, chosen, num_observations=len(x), checkpoint=checkpoint, resume=resume,
+        progress=reporter, **how,
+    )  # fmt: skip
+    net, before = solution.value, None
+    inferred = _inferred(infer_key, net, x, reporter)
+    if after is not None and inferred is not None:
+        before, rest = inferred, Budget(share, len(x))
+        inferred = after.search.search(infer_key, simulator, x, rest, reporter, before.value)
+    return Answer(simulator, x, net, inferred, solution, chosen.name, _seed_of(key), before)
+
+
+def _after(method: AbstractLearner, budget: Budget) -> tuple[Refinement | None, int]:
+    """The refinement, if there is any, and the observations that it may simulate."""
+    share = 0 if method.refinement is None else round(method.refinement.share * budget.num_simulations)
+    return (method.refinement, share) if share else (None, 0)
+
+
+def _inferred(key: Key, net: AbstractEstimator, x: Array, progress: AbstractProgress) -> Solution[Any] | None:
+    """The posterior by an estimator that has one."""
+    if not isinstance(net, AbstractPosteriorEstimator):
+        return None
+    progress.start("infer", 1)
+    found = net.infer(key, x)
+    progress.advance(1)
+    progress.finish()
+    return found
 
 
 def _checked(estimator: Any, simulator: AbstractSimulator | None) -> AbstractEstimator:

@@ -30,7 +30,7 @@ from ..sample.simulate import simulate
 from .binning.bins import Bins, filled
 from .binning.grid import ThetaGrid, theta_grid
 from .binning.smoothing import Rows, Setting, choose, log_probabilities
-from .method import AbstractMethod, Budget, Card, Job, Theta, points, require_origin, single
+from .method import AbstractLearner, Budget, Card, Job, Theta, points, require_origin, single
 
 Summary = Callable[[jax.Array], jax.Array]  # one observation (*event) -> (k,)
 
@@ -188,7 +188,7 @@ class ProjectedHistogramRatio(AbstractRatio):
         return jax.vmap(one)(jnp.asarray(x))
 
 
-class Histogram(AbstractMethod):
+class Histogram(AbstractLearner):
     """The traditional baseline: histograms of one or two summaries at a grid of thetas. Needs no gold, fits nothing.
 
     Fields
@@ -206,6 +206,7 @@ class Histogram(AbstractMethod):
     theta: Theta | None = None
     card: Card = eqx.field(static=True, default=Card("histogram", "Brehmer et al. 2018, arXiv:1805.00020"))
     needs: ClassVar[tuple[str, ...]] = ()
+    refinement: ClassVar[None] = None
     loss: ClassVar[None] = None
 
     def check(self, sims: Batch) -> None:

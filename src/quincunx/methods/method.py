@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import numpy as np
 
+from ..answers.bayes.posterior import AbstractPosterior
 from ..core.fit import Training
 from ..core.loss import AbstractLoss, Batch
 from ..core.prior import Prior
@@ -93,6 +95,53 @@ class AbstractMethod(eqx.Module):
     @abc.abstractmethod
     def needs(self) -> tuple[str, ...]:
         """The columns of `Simulations` that it learns from, besides theta and x."""
+
+
+class AbstractSearch(AbstractMethod):
+    """A method that answers for one data set, and learns nothing that would serve for another."""
+
+    @abc.abstractmethod
+    def search(
+        self,
+        key: Key,
+        simulator: AbstractSimulator,
+        x: jax.Array,
+        budget: Budget,
+        progress: AbstractProgress,
+        start: AbstractPosterior | None = None,
+    ) -> Solution[Any]:
+        """The posterior given observations x `(m, *event)` that were checked; `start` is an answer to begin from.
+
+        Raises `ValueError` for a budget that is too small, `SimulationError` where more than half of it failed.
+        """
+
+
+class Refinement(eqx.Module):
+    """How `infer` improves on what a trained estimator says of one data set.
+
+    Fields
+    ------
+    search: begins from the estimator's answer.
+    share: of the budget, for the search; 0 for no search at all.
+    training: of the estimator, where it only has to find where the search begins.
+    """
+
+    search: AbstractSearch
+    share: float = eqx.field(static=True, default=0.5)
+    training: Training = eqx.field(static=True, default=Training(num_steps=400))
+
+    def __check_init__(self):
+        if not 0 <= self.share < 1:
+            raise ValueError(f"share must be in [0, 1), got {self.share}")
+
+
+class AbstractLearner(AbstractMethod):
+    """A method that trains an estimator."""
+
+    @property
+    @abc.abstractmethod
+    def refinement(self) -> Refinement | None:
+        """What `infer` does after it; None for nothing."""
 
     @property
     @abc.abstractmethod

@@ -40,7 +40,7 @@ from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
 from ..core.solution import Key, Solution
 from ..gold.reference import AbstractReference, MarginalReference
-from .method import AbstractMethod, Budget, Card, Job, Theta, column, labelled, single, with_notes  # fmt: skip
+from .method import AbstractLearner, Budget, Card, Job, Theta, column, labelled, single, with_notes  # fmt: skip
 from .nets.contrast import RatioEstimator, mean_ratio
 from .nets.mlp import MLP
 
@@ -250,7 +250,7 @@ def _needs(parts: tuple[AbstractPart, ...], pairing: AbstractPairing) -> tuple[s
     return tuple(name for name in ("label", "log_ratio", "score") if name in wanted - set(pairing.makes))
 
 
-class RatioMethod(AbstractMethod):
+class RatioMethod(AbstractLearner):
     """Learns the likelihood ratio. `CARL`, `ALICES` and the others are named sums of parts.
 
     Fields
@@ -264,6 +264,7 @@ class RatioMethod(AbstractMethod):
     """
 
     card: Card = eqx.field(static=True)
+    refinement: ClassVar[None] = None
     parts: tuple[AbstractPart, ...]
     pairing: AbstractPairing = AsDrawn()
     reference: AbstractReference = MarginalReference()

@@ -29,7 +29,7 @@ from ..core.solution import Array, Key, Solution
 from ..gold.mine import mine
 from .histogram import HistogramRatio, ProjectedHistogramRatio, grid_of, on_grid
 from .method import (
-    AbstractMethod,
+    AbstractLearner,
     Budget,
     Card,
     Job,
@@ -182,7 +182,7 @@ def local_ratio(estimator: ScoreEstimator, sims: Simulations) -> LocalRatio:
     )
 
 
-class ScoreMethod(AbstractMethod):
+class ScoreMethod(AbstractLearner):
     """Learns the score at one theta, then fills histograms of it at a grid of thetas. `SALLY` and `SALLINO` make it.
 
     Half of the budget goes to the score, half to the histograms. Where nothing more can be simulated, or histograms
@@ -207,6 +207,7 @@ class ScoreMethod(AbstractMethod):
     network: MLP = MLP()
     batch_size: int = eqx.field(static=True, default=128)
     needs: ClassVar[tuple[str, ...]] = ("score",)
+    refinement: ClassVar[None] = None
 
     @property
     def loss(self) -> ScoreLoss:
