@@ -59,7 +59,7 @@ def _expand(likelihood: Likelihood, theta: jax.Array) -> _Local:
         outer = slope[:, None] * slope / jnp.maximum(expected, 1e-9)
         local = _Local(local.value + term, local.gradient + gradient, local.curvature - curvature, local.outer + outer)
     usable = jnp.isfinite(local.value) & jnp.isfinite(local.gradient).all() & jnp.isfinite(local.curvature).all()
-    usable &= jnp.isfinite(local.outer).all()
+    usable &= jnp.isfinite(local.outer).all() & likelihood.possible(theta)
     zeros = jax.tree.map(jnp.zeros_like, local)._replace(value=jnp.asarray(-jnp.inf))
     return jax.tree.map(lambda good, bad: jnp.where(usable, good, bad), local, zeros)
 
