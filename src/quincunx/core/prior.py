@@ -13,7 +13,7 @@ from numpyro.distributions.transforms import biject_to
 
 from .batches import bucket, by_rows, first, put, traced
 from .laws.function import Conditional, Derived, NamedFunction, Shape, check_law
-from .laws.support import describe, ends_of, inside, support_of
+from .laws.support import ends_of, inside, support_of
 from .names import nearest
 from .solution import Array, Key
 
@@ -100,6 +100,11 @@ class Prior:
     def _fixed(self) -> dict[str, dist.Distribution]:
         return {name: law for name, law in self._laws.items() if not isinstance(law, Conditional)}
 
+    @functools.cached_property
+    def conditional_columns(self) -> tuple[int, ...]:
+        """Where their columns are in theta."""
+        return tuple(place for name in self.conditional for place in range(self.dim)[self._places[name]])
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._laws)
@@ -144,7 +149,7 @@ class Prior:
             value = numpy.asarray(named[name], dtype=float)
             lead = value.shape[: max(value.ndim - len(shape), 0)]
             if value.shape != lead + shape:
-                raise ValueError(f"parameter {name!r}: expected shape (..., *{shape}), got {value.shape}")
+                raise ValueError(f"parameter {name!r}: expected shape {_lead(shape)}, got {value.shape}")
             parts[name] = value.reshape((*lead, _size(shape)))
         leads = {name: part.shape[:-1] for name, part in parts.items()}
         try:
@@ -254,6 +259,16 @@ class Prior:
         """The ends of the support `(..., 2, dim)`, where those of a parameter are taken at the others in theta."""
         return jnp.concatenate([jnp.stack(ends_of(law)) for _, law in self.laws(self.unpack(theta))], axis=-1)
 
+    @by_rows
+    def room(self, theta: Array) -> jax.Array:
+        """How far conditional parameters lie from their ends at hand `(..., k)`; negative outside."""
+        named, found = self.unpack(theta), [jnp.zeros(0)]
+        for name, law in self.laws(named):
+            value, (low, high) = jnp.ravel(named[name]), ends_of(law)
+            sides = zip(self.bounded[name], (value - low, high - value), strict=True)
+            found += [distance for has_end, distance in sides if has_end and name in self.conditional]
+        return jnp.concatenate(found)
+
     @functools.cached_property
     def bounded(self) -> Mapping[str, tuple[bool, bool]]:
         """For every parameter, whether it has a lower end, and an upper one, wherever the others are."""
@@ -354,7 +369,7 @@ class Prior:
 
 def _law(name: str, law: object, known: Mapping[str, Shape], names: tuple[str, ...]) -> dist.Distribution | Conditional:
     if callable(law) and not isinstance(law, (dist.Distribution, type)):
-        return Conditional.of(name, law, known, names[names.index(name) :])
+        return Conditional.of(name, law, known, names[names.index(name) + 1 :])
     return check_law(f"prior of {name!r}", law, "expected a numpyro.distributions object, or a function that gives one")
 
 
@@ -382,6 +397,20 @@ def _columns(name: str, shape: Shape) -> Iterator[str]:
         yield f"{name}[{','.join(map(str, index))}]" if shape else name
 
 
+def describe(law: object) -> str:
+    """A one-line description of a NumPyro distribution, such as `Uniform(low=40, high=50)`."""
+    if isinstance(law, (dist.Independent, dist.ExpandedDistribution)):
+        return f"{describe(law.base_dist)} of shape {law.batch_shape + law.event_shape}"
+    if not isinstance(law, dist.Distribution):
+        return str(law)
+    settings = (
+        f"{name}={np.array2string(np.asarray(getattr(law, name)), precision=6)}"
+        for name in law.arg_constraints
+        if getattr(law, name, None) is not None
+    )
+    return f"{type(law).__name__}({', '.join(settings)})"
+
+
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _sample(prior: Prior, key: Key, size: int) -> jax.Array:
     """Draws `(size, dim)`: the first of them are the same for every size (JAX counts its random numbers)."""
@@ -394,6 +423,10 @@ def _sample(prior: Prior, key: Key, size: int) -> jax.Array:
         else:
             named[name] = law.sample(own, (size,))
     return prior.pack(named)
+
+
+def _lead(shape: Shape) -> str:
+    return f"({', '.join(['...', *map(str, shape)])})"
 
 
 def _size(shape: Shape) -> int:
