@@ -22,7 +22,7 @@ def bucket(count: int, steps: int = 2) -> int:
     With 2, sizes are 1, 2, 3, 4, 6, 8, 12, 16, ...: at most half as much again. With 8, up to 16 they are all numbers,
     then 18, 20, ..., 32, 36, ...: at most an eighth more. `steps` is a power of two.
     """
-    count = max(count, 1)
+    count = max(int(count), 1)
     unit = 1 << max((count - 1).bit_length() - steps.bit_length(), 0)
     return -(-count // unit) * unit
 
