@@ -221,7 +221,8 @@ class Prior:
         row = int(np.argmin(within[:, self.names.index(name)]))
         named = self.unpack(np.asarray(theta).reshape(-1, self.dim)[row])
         law = dict(self.laws(named))[name]
-        bad = np.asarray(named[name])[~np.asarray(inside(law, named[name]))].reshape(-1)[0]
+        values, outside = np.asarray(named[name]), ~np.asarray(inside(law, named[name]))
+        bad = values[outside if outside.any() else ...].reshape(-1)[0]  # other code may round otherwise, at an end
         others = [each for each in getattr(self._laws[name], "uses", ()) if not self.shapes[each]]
         given = f" given {', '.join(f'{each}={named[each]:g}' for each in others)}" if others else ""
         raise ValueError(f"parameter {name!r}: {bad:g} is outside the support of its prior, {describe(law)}{given}")
