@@ -420,3 +420,46 @@ def test_references_that_lead_nowhere(reference, error, message, tmp_path):
     file.write_text(textwrap.dedent(SOURCE))
     with pytest.raises(error, match=message):
         resolve(reference.format(file=file))
+
+
+# -- priors with functions -------------------------------------------------------------------------
+
+
+def peaks(width=10.0, derived=None, name="peaks"):
+    prior = qx.Prior(low=dist.Uniform(0, 10), high=lambda t: dist.Uniform(t["low"], t["low"] + width), derived=derived)
+    return qx.simulator(prior, name=name)(lambda key, t: t["high"] - t["low"] + jax.random.normal(key))
+
+
+GAP = {"gap": lambda t: t["high"] - t["low"]}
+
+
+def test_a_prior_with_functions_comes_back_with_its_simulator(tmp_path):
+    value = posterior(peaks(derived=GAP).prior)
+    qx.save(tmp_path / "p", value)
+    assert "high=Uniform given low" in json.loads((tmp_path / "p" / HEADER).read_text())["prior"]
+    loaded = qx.load(tmp_path / "p", simulator=peaks(derived=GAP))
+    assert same(loaded, value) and loaded.summary() == value.summary() and "gap" in loaded.summary()
+    assert "gap" not in qx.load(tmp_path / "p", simulator=peaks()).summary()  # it is the simulator's to say
+    with pytest.raises(ValueError, match=r"has the prior Prior\(.*not saved, so attach its simulator: qx.load"):
+        qx.load(tmp_path / "p")
+    for other in (peaks(10.02), gaussian):
+        with pytest.raises(ValueError, match=r"belongs to a simulator with Prior\(.*attach the one that it"):
+            qx.load(tmp_path / "p", simulator=other)
+
+
+def test_an_estimator_with_such_a_prior_comes_back(tmp_path):
+    home = peaks(derived=GAP)
+    trained = tiny.train("nre", home)
+    qx.save(tmp_path / "m", trained)
+    loaded = qx.load(tmp_path / "m", simulator=peaks(derived=GAP))
+    assert same(loaded.value.log_ratio(np.array([2.0, 5.0]), X), trained.value.log_ratio(np.array([2.0, 5.0]), X))
+    with pytest.raises(ValueError, match="belongs to the simulator 'peaks'"):
+        qx.load(tmp_path / "m", simulator=peaks(name="hills"))
+
+
+def test_derived_quantities_come_back_with_their_simulator_and_nothing_else_needs_it(tmp_path):
+    prior = qx.Prior(a=dist.Normal(0, 1), derived={"square": lambda t: t["a"] ** 2})
+    qx.save(tmp_path / "p", posterior(prior))
+    assert list(qx.load(tmp_path / "p").summary()) == ["a"]
+    own = qx.simulator(prior)(lambda key, t: t["a"])
+    assert list(qx.load(tmp_path / "p", simulator=own).summary()) == ["a", "square"]

@@ -43,7 +43,7 @@ class AbstractEstimator(eqx.Module):
 
     def require(self, simulator: AbstractSimulator) -> None:
         """Raise `ValueError` unless this estimator was trained for the simulator."""
-        if simulator.name != self.simulator.name or simulator.prior != self.prior:
+        if simulator.name != self.simulator.name or not simulator.prior.same_law(self.prior):
             raise ValueError(
                 f"this estimator was trained for the simulator {self.simulator.name!r} with {self.prior}, "
                 f"not for {simulator.name!r} with {simulator.prior}; train one for it"

@@ -28,10 +28,10 @@ LAYERS = (eqx.nn.Linear, eqx.nn.GRUCell)
 # Constructor arguments of distributions whose attributes are more than they take.
 _ARGUMENTS = {"MultivariateNormal": ("loc", "scale_tril")}
 
-NOT_FOUND = (
-    "simulators are not saved with what was trained for them; attach it: qx.load(folder, simulator=...), or on the "
-    "command line --simulator path/to/file.py:name"
-)
+NUM_PROBES = 64  # draws by which a prior with functions is known again
+
+ATTACH = "qx.load(folder, simulator=...), or on the command line --simulator path/to/file.py:name"
+NOT_FOUND = f"simulators are not saved with what was trained for them; attach it: {ATTACH}"
 
 
 @functools.cache
@@ -71,10 +71,20 @@ class Writer:
         if isinstance(value, Mapping):
             return {"$dict": {str(name): self.encode(item) for name, item in value.items()}}
         if isinstance(value, Prior):
-            return {"$prior": {name: self._distribution(name, d) for name, d in value.distributions.items()}}
+            return self._prior(value)
         if isinstance(value, AbstractSimulator):
             return {"$simulator": value.name, "prior": self.encode(value.prior)}
         return self._object(value)
+
+    def _prior(self, value: Prior) -> dict[str, Any]:
+        """Functions are not saved; what they make of some draws is, by which the prior is known again."""
+        laws = value.distributions.items()
+        saved = {"$prior": {name: self._distribution(name, d) for name, d in laws if isinstance(d, dist.Distribution)}}
+        if not value.conditional:
+            return saved
+        theta = value.sample(jax.random.key(0), NUM_PROBES)
+        probes = {"theta": theta, "unconstrained": value.unconstrain(theta), "log_prob": value.log_prob(theta)}
+        return {**saved, "text": repr(value), "names": list(value.names), "probes": self.encode(probes)}
 
     def _array(self, value: Any) -> dict[str, str]:
         if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -126,7 +136,7 @@ class Reader:
             "$enum": self._enum,
             "$tuple": lambda v: tuple(self.decode(item) for item in v["$tuple"]),
             "$dict": lambda v: {name: self.decode(item) for name, item in v["$dict"].items()},
-            "$prior": lambda v: Prior(**{name: self.decode(d) for name, d in v["$prior"].items()}),
+            "$prior": self._prior,
             "$simulator": self._simulator,
             "$class": self._object,
             "$distribution": self._distribution,
@@ -134,6 +144,39 @@ class Reader:
         if kind not in decoders:
             raise ValueError(f"{self.folder}: unknown entry {kind!r} in the header")
         return decoders[kind](value)
+
+    def _prior(self, value: dict[str, Any]) -> Prior:
+        """That of a simulator that is here, if it is the same; then it has its functions."""
+        laws = {name: self.decode(law) for name, law in value["$prior"].items()}
+        here = [each.prior for each in (CATALOGUE.values() if self.simulator is None else [self.simulator])]
+        found = [prior for prior in here if self._is(prior, laws, value)]
+        if found:
+            return found[0]
+        if "probes" not in value:
+            return Prior(**laws)
+        if self.simulator is None:
+            raise ValueError(
+                f"{self.folder} has the prior {value['text']}; functions are not saved, so attach its simulator: "
+                f"{ATTACH}"
+            )
+        raise ValueError(
+            f"{self.folder} belongs to a simulator with {value['text']}, not to {self.simulator.name!r} with "
+            f"{self.simulator.prior}; attach the one that it was made for, whose functions gave the same distributions"
+        )
+
+    def _is(self, prior: Prior, laws: dict[str, Any], value: dict[str, Any]) -> bool:
+        """Whether this is the prior that was saved, but for what is derived from its parameters."""
+        if "probes" not in value:
+            return prior.same_law(Prior(**laws))
+        fixed: Any = {name: law for name, law in prior.distributions.items() if isinstance(law, dist.Distribution)}
+        alike = (Prior(**fixed) == Prior(**laws)) if fixed and laws else not fixed and not laws
+        if list(prior.names) != value["names"] or not alike:
+            return False
+        theta, u, log_prob = (self.decode(value["probes"])[name] for name in ("theta", "unconstrained", "log_prob"))
+        if prior.dim != theta.shape[1] or prior.unconstrained_dim != u.shape[1]:
+            return False
+        close = functools.partial(np.allclose, rtol=1e-3, atol=1e-3, equal_nan=True)  # other machines round otherwise
+        return close(prior.unconstrain(theta), u) and close(prior.log_prob(theta), log_prob)
 
     def _enum(self, value: dict[str, str]) -> Any:
         members: Any = _registry()[value["$enum"]]
@@ -168,7 +211,7 @@ class Reader:
         built_in = CATALOGUE.get(saved.name)
         if self.simulator is None:
             return built_in if built_in is not None and built_in.prior == saved.prior else saved
-        if self.simulator.name != saved.name or self.simulator.prior != saved.prior:
+        if self.simulator.name != saved.name or self.simulator.prior != saved.prior:  # `_prior` finds the same one
             raise ValueError(
                 f"{self.folder} belongs to the simulator {saved.name!r} with {saved.prior}, not to "
                 f"{self.simulator.name!r} with {self.simulator.prior}; train an estimator for that one"
@@ -190,12 +233,11 @@ def _constructor_arguments(kind: type) -> tuple[str, ...]:
 
 def check_roundtrip(value: Any, body: Any, arrays: dict[str, np.ndarray]) -> None:
     """Raise `TypeError` for a prior that would come back as another one."""
-    reader = Reader(arrays, None, "")
 
     def check(value: Any, body: Any) -> None:
         if isinstance(value, Prior):
             try:
-                same = reader.decode(body) == value
+                same = Reader(arrays, NamedSimulator("", value, ""), "").decode(body) == value
             except Exception as error:
                 raise TypeError(f"{value} cannot be saved: NumPyro cannot rebuild it ({error})") from error
             if not same:

@@ -72,13 +72,14 @@ def load(folder: str | Path, *, simulator: AbstractSimulator | None = None) -> A
     Parameters
     ----------
     simulator: what the estimator was trained for; it must have the same name and prior. A built-in simulator is found
-        by itself. Without it the estimator answers all that needs no simulator.
+        by itself. Without it the estimator answers all that needs no simulator; but functions are not saved, so that a
+        prior with a distribution given by a function needs it, and derived quantities come with it alone.
 
     Raises
     ------
     FileNotFoundError: no such folder.
     ValueError: the folder is not one of ours, is cut short or altered, comes from a newer version, or belongs to
-        another simulator.
+        another simulator; or its prior has functions, and no simulator is given that has them.
     """
     folder = Path(folder)
     header = _header(folder)

@@ -212,7 +212,7 @@ def calibrate(
 def _checked(
     ratio: AbstractRatio, simulator: AbstractSimulator, theta: Array, reference: AbstractReference, num_simulations: int
 ) -> tuple[np.ndarray, AbstractReference]:
-    if ratio.prior != simulator.prior:
+    if not ratio.prior.same_law(simulator.prior):
         raise ValueError(f"the ratio's prior is {ratio.prior}, the simulator's is {simulator.prior}; they must agree")
     if not isinstance(reference, PointReference | MarginalReference):
         raise TypeError(

@@ -22,7 +22,7 @@ def bucket(count: int, steps: int = 2) -> int:
     With 2, sizes are 1, 2, 3, 4, 6, 8, 12, 16, ...: at most half as much again. With 8, up to 16 they are all numbers,
     then 18, 20, ..., 32, 36, ...: at most an eighth more. `steps` is a power of two.
     """
-    count = max(count, 1)
+    count = max(int(count), 1)
     unit = 1 << max((count - 1).bit_length() - steps.bit_length(), 0)
     return -(-count // unit) * unit
 
@@ -58,17 +58,20 @@ def over_rows(function: Callable[..., Any], *rows: Array) -> Any:
     return jax.tree.map(lambda each: first(each, count), found)
 
 
-def by_rows(method: Callable[[Any, Array], jax.Array]) -> Callable[[Any, Array], jax.Array]:
-    """Decorator of a pure method of arrays `(..., k)`, of an object that can be hashed.
+def by_rows(method: Callable[[Any, jax.Array], jax.Array]) -> Callable[[Any, Array], jax.Array]:
+    """Decorator of a pure method of one row `(k,)`, of an object that can be hashed; it then takes arrays `(..., k)`.
 
     It is compiled once for all numbers of rows in a bucket. Inside a function that JAX traces it is part of the trace.
     """
-    compiled = jax.jit(method, static_argnums=0)
+    compiled = jax.jit(lambda self, rows: jax.vmap(functools.partial(method, self))(rows), static_argnums=0)
 
     @functools.wraps(method)
     def many(self: Any, values: Array) -> jax.Array:
         if traced(values):
-            return method(self, values)
+            batched: Any = functools.partial(method, self)
+            for _ in values.shape[:-1]:
+                batched = jax.vmap(batched)
+            return batched(values)
         values = np.asarray(values, jnp.result_type(float))
         rows = over_rows(functools.partial(compiled, self), values.reshape(-1, values.shape[-1]))
         return put(rows.reshape(values.shape[:-1] + rows.shape[1:]))

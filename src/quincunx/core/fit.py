@@ -1,7 +1,8 @@
 """`fit`: the one training loop. An epoch is one compiled `lax.scan` over minibatches."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,6 +15,7 @@ import optax
 from . import checkpoint as checkpoints
 from .batches import bucket, filled
 from .loss import AbstractFrozen, AbstractLoss, Batch
+from .names import options_checked
 from .progress import AbstractProgress, NoProgress
 from .simulations import Simulations
 from .solution import InferenceError, Key, Solution, Status
@@ -120,6 +122,13 @@ def _at_most(count: int) -> int:
     return count if bucket(count) == count else next(size for size in range(count, 0, -1) if bucket(size) == size)
 
 
+def of_training(name: str, value: Any, given: Mapping[str, Any]) -> str | None:
+    """Where to write an option of `Training`, or what looks much like one."""
+    close = difflib.get_close_matches(name, [field.name for field in dataclasses.fields(Training)], n=1, cutoff=0.85)
+    return f"give it to the training: training=qx.Training({close[0]}={value!r})" if close else None
+
+
+@options_checked(of_training)
 def fit(
     key: Key,
     net: Net,

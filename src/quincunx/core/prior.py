@@ -1,7 +1,8 @@
-"""Priors: named parameters, each with a NumPyro distribution."""
+"""Priors: named parameters, each with a NumPyro distribution, which may depend on those before it."""
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,12 +12,16 @@ import numpyro.distributions as dist
 from numpyro.distributions.transforms import biject_to
 
 from .batches import bucket, by_rows, first, put, traced
+from .laws.function import Conditional, Derived, NamedFunction, Shape, check_law
+from .laws.support import ends_of, inside, support_of
 from .names import nearest
 from .solution import Array, Key
 
+NUM_DRAWS, MOST_CORNERS = 256, 1024  # where the supports of conditional distributions are looked at
+
 
 class Prior:
-    """A joint prior of independent named parameters, scalar or vector.
+    """A joint prior of named parameters, scalar or vector.
 
     Inside the library `theta` is a float array `(..., dim)` with the parameters in the order in
     which they were declared; a vector parameter takes one column per component. People see names.
@@ -26,13 +31,21 @@ class Prior:
 
     Parameters
     ----------
-    distributions: parameter name -> continuous NumPyro distribution. Batch and event dimensions
-        are both read as the shape of the parameter.
+    derived: name -> function of the named parameters of one draw, in JAX, that gives a number or an array: quantities
+        that follow from the parameters. They are summarised with them, and nothing is learned about them by itself;
+        they are no columns of theta. No parameter can be called `derived`.
+    laws: parameter name -> continuous NumPyro distribution, or a function, in JAX, that gives one from a mapping
+        of the parameters declared before it, of one draw (scalars have shape `()`). Batch and event dimensions are
+        both read as the shape of the parameter, which must not depend on the values.
+
+    Two priors are equal if their distributions are and their functions compute the same (by their traces). The derived
+    quantities count: what JAX compiled for one prior is used for equal ones. `same_law` leaves them out.
 
     Raises
     ------
-    TypeError: a value is not a NumPyro distribution.
-    ValueError: no parameter at all, or a discrete distribution.
+    TypeError: a value is neither a NumPyro distribution nor a function that gives one, or the function is not in JAX.
+    ValueError: no parameter at all, a discrete distribution, a function that asks for a parameter that is not declared
+        before it, or a derived quantity with the name of a parameter.
 
     Examples
     --------
@@ -40,44 +53,70 @@ class Prior:
     >>> prior = Prior(energy=dist.Uniform(40, 50), fermi=dist.Uniform(0.5, 1.5))
     >>> prior.columns
     ('energy', 'fermi')
+
+    A second peak above the first, and how far they are apart:
+
+    >>> peaks = Prior(
+    ...     low=dist.Uniform(0, 10),
+    ...     high=lambda t: dist.Uniform(t["low"], t["low"] + 10),
+    ...     derived={"gap": lambda t: t["high"] - t["low"]},
+    ... )
+    >>> peaks.columns, peaks.derived_columns
+    (('low', 'high'), ('gap',))
+    >>> peaks.contains([[2.0, 1.0], [2.0, 12.0]]).tolist()
+    [False, True]
+    >>> peaks.derive([2.0, 5.0]).tolist()
+    [3.0]
     """
 
-    def __init__(self, **distributions: dist.Distribution):
-        if not distributions:
+    def __init__(
+        self,
+        *,
+        derived: Mapping[str, NamedFunction] | None = None,
+        **laws: dist.Distribution | Callable[[Mapping[str, jax.Array]], dist.Distribution],
+    ):
+        if not laws:
             raise ValueError("a prior needs at least one parameter, such as Prior(rate=dist.Uniform(0, 1))")
-        for name, distribution in distributions.items():
-            if not isinstance(distribution, dist.Distribution):
-                raise TypeError(
-                    f"prior of {name!r}: expected a numpyro.distributions object, got {type(distribution).__name__}"
-                )
-            if _support(distribution).is_discrete:
-                raise ValueError(
-                    f"prior of {name!r} is discrete ({type(distribution).__name__}); parameters must be continuous"
-                )
-        self._distributions = dict(distributions)
+        self._laws: dict[str, dist.Distribution | Conditional] = {}
+        known: dict[str, Shape] = {}
+        for name, law in laws.items():
+            self._laws[name] = _law(name, law, known, tuple(laws))
+            known[name] = _shape(self._laws[name])
+        self._derived = tuple(Derived.of(name, each, known) for name, each in _named(derived, known).items())
 
     # -- names and shapes ---------------------------------------------------------------------
 
     @property
-    def distributions(self) -> Mapping[str, dist.Distribution]:
-        return dict(self._distributions)
+    def distributions(self) -> Mapping[str, dist.Distribution | Conditional]:
+        """The distribution of every parameter, or how it is made from the parameters before it."""
+        return dict(self._laws)
+
+    @functools.cached_property
+    def conditional(self) -> tuple[str, ...]:
+        """The parameters whose distributions depend on others."""
+        return tuple(name for name, law in self._laws.items() if isinstance(law, Conditional))
+
+    @functools.cached_property
+    def _fixed(self) -> dict[str, dist.Distribution]:
+        return {name: law for name, law in self._laws.items() if not isinstance(law, Conditional)}
+
+    @functools.cached_property
+    def conditional_columns(self) -> tuple[int, ...]:
+        """Where their columns are in theta."""
+        return tuple(place for name in self.conditional for place in range(self.dim)[self._places[name]])
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._distributions)
+        return tuple(self._laws)
 
     @functools.cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {name: d.batch_shape + d.event_shape for name, d in self._distributions.items()}
+        return {name: _shape(law) for name, law in self._laws.items()}
 
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
         """One name per column of theta: `rate`, or `beta[0]`, `beta[1]` for a vector."""
-        return tuple(
-            name if not shape else f"{name}[{','.join(map(str, index))}]"
-            for name, shape in self.shapes.items()
-            for index in np.ndindex(*shape)
-        )
+        return tuple(column for name, shape in self.shapes.items() for column in _columns(name, shape))
 
     @property
     def dim(self) -> int:
@@ -101,7 +140,7 @@ class Prior:
         ValueError: a name is missing or unknown (the nearest is named), or a shape is wrong.
         """
         for name in named:
-            if name not in self._distributions:
+            if name not in self._laws:
                 raise ValueError(f"unknown parameter {name!r}{nearest(name, self.names)}; the prior has {self.names}")
         numpy, parts = jnp if traced(dict(named)) else np, {}
         for name, shape in self.shapes.items():
@@ -110,7 +149,7 @@ class Prior:
             value = numpy.asarray(named[name], dtype=float)
             lead = value.shape[: max(value.ndim - len(shape), 0)]
             if value.shape != lead + shape:
-                raise ValueError(f"parameter {name!r}: expected shape (..., *{shape}), got {value.shape}")
+                raise ValueError(f"parameter {name!r}: expected shape {_lead(shape)}, got {value.shape}")
             parts[name] = value.reshape((*lead, _size(shape)))
         leads = {name: part.shape[:-1] for name, part in parts.items()}
         try:
@@ -140,6 +179,18 @@ class Prior:
 
     # -- probability --------------------------------------------------------------------------
 
+    def laws(self, named: Mapping[str, Any]) -> Iterator[tuple[str, dist.Distribution]]:
+        """The parameters in their order with their distributions, given named values of one draw.
+
+        A parameter's own value is not read before the next one is asked for, so that it may be filled in meanwhile.
+        """
+        for name, law in self._laws.items():
+            yield name, law({each: named[each] for each in self._before[name]}) if isinstance(law, Conditional) else law
+
+    @functools.cached_property
+    def _before(self) -> Mapping[str, tuple[str, ...]]:
+        return {name: self.names[:place] for place, name in enumerate(self.names)}
+
     def sample(self, key: Key, num_samples: int) -> jax.Array:
         """Draws `(num_samples, dim)`."""
         return put(first(_sample(self, key, bucket(num_samples)), num_samples))
@@ -147,14 +198,13 @@ class Prior:
     @by_rows
     def log_prob(self, theta: Array) -> jax.Array:
         """Log density `(...)` at theta `(..., dim)`; -inf outside the support."""
-        named = self.unpack(theta)
-        total = jnp.zeros(jnp.shape(theta)[:-1])
-        for name, d in self._distributions.items():
-            value = named[name]
-            inside = _inside(d, value)
-            lifted = inside.reshape(inside.shape + (1,) * d.event_dim)
-            safe = jnp.where(lifted, value, _support(d).feasible_like(value))  # NumPyro warns outside the support
-            total += _sum_from(jnp.where(inside, d.log_prob(safe), -jnp.inf), total.ndim)
+        named, total = self.unpack(theta), jnp.zeros(())
+        for name, law in self.laws(named):
+            value, within = named[name], inside(law, named[name])
+            lifted = within.reshape(within.shape + (1,) * law.event_dim)
+            # NumPyro warns outside the support, and the distributions that follow need a value inside.
+            named[name] = jnp.where(lifted, value, support_of(law).feasible_like(value))
+            total += jnp.sum(jnp.where(within, law.log_prob(named[name]), -jnp.inf))
         return total
 
     @by_rows
@@ -164,56 +214,96 @@ class Prior:
 
     def check(self, theta: Array) -> None:
         """Raise `ValueError` for a theta `(..., dim)` with a value outside the support, naming it."""
-        inside = np.asarray(self._each_inside(theta))
-        if inside.all():
+        within = np.asarray(self._each_inside(theta)).reshape(-1, len(self.names))
+        if within.all():
             return
-        name = self.names[int(np.argmin(inside.reshape(-1, inside.shape[-1]).all(axis=0)))]
-        bad = np.asarray(self.unpack(theta)[name])[~inside[..., self.names.index(name)]].reshape(-1)[0]
-        support = describe(self._distributions[name])
-        raise ValueError(f"parameter {name!r}: {bad:g} is outside the support of its prior, {support}")
+        name = self.names[int(np.argmin(within.all(axis=0)))]
+        row = int(np.argmin(within[:, self.names.index(name)]))
+        named = self.unpack(np.asarray(theta).reshape(-1, self.dim)[row])
+        law = dict(self.laws(named))[name]
+        values, outside = np.asarray(named[name]), ~np.asarray(inside(law, named[name]))
+        bad = values[outside if outside.any() else ...].reshape(-1)[0]  # other code may round otherwise, at an end
+        others = [each for each in getattr(self._laws[name], "uses", ()) if not self.shapes[each]]
+        given = f" given {', '.join(f'{each}={named[each]:g}' for each in others)}" if others else ""
+        raise ValueError(f"parameter {name!r}: {bad:g} is outside the support of its prior, {describe(law)}{given}")
 
     @by_rows
     def _each_inside(self, theta: Array) -> jax.Array:
         """Whether each parameter lies in its support, as booleans `(..., number of names)`."""
-        lead, named = jnp.ndim(theta) - 1, self.unpack(theta)
-        return jnp.stack([_all_from(_inside(d, named[name]), lead) for name, d in self._distributions.items()], axis=-1)
+        named = self.unpack(theta)
+        return jnp.stack([jnp.all(inside(law, named[name])) for name, law in self.laws(named)])
+
+    # -- ends of the support ------------------------------------------------------------------
 
     @functools.cached_property
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
         """The ends of the support, `(dim,)` each: infinite where there is none, NaN where a column cannot vary alone.
 
-        The components of a simplex or a covariance cannot: what one may be depends on the others.
+        The components of a simplex or a covariance cannot: what one may be depends on the others. For a parameter whose
+        distribution depends on others these are the widest ends, at any values of the others: the lowest and the
+        highest at draws from the prior, and where the others are at their own ends. What lies between them need not
+        lie in the support; `contains` says whether it does.
         """
-        low, high = np.empty(self.dim, np.float32), np.empty(self.dim, np.float32)
-        start = 0
-        for name, d in self._distributions.items():
-            support = _support(d)
-            while (base := getattr(support, "base_constraint", None)) is not None:
-                support = base
-            shape = self.shapes[name]
-            columns = slice(start, start := start + _size(shape))
-            joint = getattr(support, "event_dim", 0) > 0
-            for side, bound in ((low, "lower_bound"), (high, "upper_bound")):
-                none = np.nan if joint else np.inf if side is high else -np.inf
-                side[columns] = np.broadcast_to(np.asarray(getattr(support, bound, none), np.float32), shape).ravel()
-        return low, high
+        ends = np.full((2, self.dim), np.nan, np.float32)
+        with jax.ensure_compile_time_eval():
+            for name, law in self._laws.items():
+                columns = self._places[name]
+                if isinstance(law, Conditional):
+                    found = np.asarray(self.ends_at(self._extremes(ends, columns.start)))[..., columns]
+                    ends[:, columns] = np.fmin.reduce(found[:, 0]), np.fmax.reduce(found[:, 1])  # NaN is left out
+                else:
+                    ends[:, columns] = ends_of(law)
+        return ends[0], ends[1]
+
+    @by_rows
+    def ends_at(self, theta: Array) -> jax.Array:
+        """The ends of the support `(..., 2, dim)`, where those of a parameter are taken at the others in theta."""
+        return jnp.concatenate([jnp.stack(ends_of(law)) for _, law in self.laws(self.unpack(theta))], axis=-1)
+
+    @by_rows
+    def room(self, theta: Array) -> jax.Array:
+        """How far conditional parameters lie from their ends at hand `(..., k)`; negative outside."""
+        named, found = self.unpack(theta), [jnp.zeros(0)]
+        for name, law in self.laws(named):
+            value, (low, high) = jnp.ravel(named[name]), ends_of(law)
+            sides = zip(self.bounded[name], (value - low, high - value), strict=True)
+            found += [distance for has_end, distance in sides if has_end and name in self.conditional]
+        return jnp.concatenate(found)
+
+    @functools.cached_property
+    def bounded(self) -> Mapping[str, tuple[bool, bool]]:
+        """For every parameter, whether it has a lower end, and an upper one, wherever the others are."""
+        finite = {name: np.isfinite(ends_of(law)) for name, law in self._fixed.items()}
+        own = {name: (bool(low.all()), bool(high.all())) for name, (low, high) in finite.items()}
+        return {name: law.bounded if isinstance(law, Conditional) else own[name] for name, law in self._laws.items()}
+
+    @functools.cached_property
+    def _places(self) -> Mapping[str, slice]:
+        """Where the columns of each parameter are."""
+        sizes = {name: _size(shape) for name, shape in self.shapes.items()}
+        stops = dict(zip(sizes, itertools.accumulate(sizes.values()), strict=True))
+        return {name: slice(stop - sizes[name], stop) for name, stop in stops.items()}
+
+    def _extremes(self, ends: np.ndarray, count: int) -> np.ndarray:
+        """Draws, and rows where the first columns are at their ends `(2, dim)`, in all combinations for up to ten."""
+        draws = np.asarray(self.sample(jax.random.key(0), NUM_DRAWS), np.float32)
+        corner = np.arange(min(1 << count, MOST_CORNERS))[:, None] >> np.minimum(np.arange(count), 31) & 1
+        corners = np.resize(draws, (len(corner), self.dim))
+        corners[:, :count] = np.where(corner, ends[1, :count], ends[0, :count])
+        return np.concatenate([draws, corners])
 
     # -- unconstrained space ------------------------------------------------------------------
 
     @functools.cached_property
     def unconstrained_dim(self) -> int:
-        theta = jax.eval_shape(lambda: self.unconstrain(jnp.zeros(self.dim)))
+        theta = jax.eval_shape(self.unconstrain, jax.ShapeDtypeStruct((self.dim,), np.float32))
         return theta.shape[-1]
 
     @by_rows
     def unconstrain(self, theta: Array) -> jax.Array:
         """theta `(..., dim)` -> unconstrained array `(..., unconstrained_dim)` (NumPyro's `biject_to`)."""
-        lead = jnp.ndim(theta) - 1
-        parts = [
-            biject_to(d.support).inv(value)
-            for d, value in zip(self._distributions.values(), self.unpack(theta).values(), strict=True)
-        ]
-        return jnp.concatenate([p.reshape(p.shape[:lead] + (-1,)) for p in parts], axis=-1)
+        named = self.unpack(theta)
+        return jnp.concatenate([biject_to(law.support).inv(named[name]).ravel() for name, law in self.laws(named)])
 
     @by_rows
     def constrain(self, u: Array) -> jax.Array:
@@ -227,76 +317,118 @@ class Prior:
         return self.log_prob(theta) + log_det
 
     def _constrain(self, u: Array) -> tuple[jax.Array, jax.Array]:
-        u = jnp.asarray(u)
-        lead, start = u.ndim - 1, 0
-        log_det = jnp.zeros(u.shape[:-1])
-        parts = []
-        for name, d in self._distributions.items():
-            transform = biject_to(d.support)
+        """theta `(dim,)` and log |d theta / d u| `()`: a sum, since no parameter depends on a later one."""
+        named, start, log_det = {}, 0, jnp.zeros(())
+        for name, law in self.laws(named):
+            transform = biject_to(law.support)
             shape = transform.inverse_shape(self.shapes[name])
-            stop = start + _size(shape)
-            value = u[..., start:stop].reshape(u.shape[:-1] + shape)
-            image = transform(value)
-            log_det += _sum_from(transform.log_abs_det_jacobian(value, image), lead)
-            parts.append(image.reshape(u.shape[:-1] + (-1,)))
-            start = stop
-        return jnp.concatenate(parts, axis=-1), log_det
+            value = u[start : (start := start + _size(shape))].reshape(shape)
+            named[name] = transform(value)
+            log_det += jnp.sum(transform.log_abs_det_jacobian(value, named[name]))
+        return jnp.concatenate([value.ravel() for value in named.values()]), log_det
+
+    # -- derived quantities -------------------------------------------------------------------
+
+    @property
+    def derived(self) -> Mapping[str, Derived]:
+        """The quantities that follow from the parameters."""
+        return {each.name: each for each in self._derived}
+
+    @property
+    def derived_columns(self) -> tuple[str, ...]:
+        """One name per column of `derive`: `gap`, or `mass[0]`, `mass[1]` for a vector."""
+        return tuple(column for each in self._derived for column in _columns(each.name, each.shape))
+
+    @by_rows
+    def derive(self, theta: Array) -> jax.Array:
+        """The derived quantities `(..., number of derived columns)` at theta `(..., dim)`."""
+        named = self.unpack(theta)
+        return jnp.concatenate([jnp.zeros(0), *(jnp.ravel(each(named)) for each in self._derived)])
 
     # -- identity -----------------------------------------------------------------------------
 
     @functools.cached_property
-    def _identity(self) -> tuple[Any, ...]:
-        leaves, structure = jax.tree.flatten(self._distributions)
-        return self.names, str(structure), tuple(np.asarray(leaf).tobytes() for leaf in leaves)
+    def _law_identity(self) -> tuple[Any, ...]:
+        leaves, structure = jax.tree.flatten(self._fixed)
+        given = tuple(self._laws[name] for name in self.conditional)
+        return self.names, str(structure), tuple(np.asarray(leaf).tobytes() for leaf in leaves), given
+
+    def same_law(self, other: "Prior") -> bool:
+        """Whether the parameters are distributed alike, whatever is derived from them."""
+        return self._law_identity == other._law_identity
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Prior) and self._identity == other._identity
+        return isinstance(other, Prior) and self.same_law(other) and self._derived == other._derived
 
     def __hash__(self) -> int:
-        return hash(self._identity)
+        return hash((self._law_identity, self._derived))
 
     def __repr__(self) -> str:
-        return f"Prior({', '.join(f'{name}={describe(d)}' for name, d in self._distributions.items())})"
+        parts = [f"{name}={describe(law)}" for name, law in self._laws.items()]
+        return f"Prior({', '.join(parts + [f'derived {name}' for name in self.derived_columns])})"
 
 
-def describe(distribution: dist.Distribution) -> str:
+def _law(name: str, law: object, known: Mapping[str, Shape], names: tuple[str, ...]) -> dist.Distribution | Conditional:
+    if callable(law) and not isinstance(law, (dist.Distribution, type)):
+        return Conditional.of(name, law, known, names[names.index(name) + 1 :])
+    return check_law(f"prior of {name!r}", law, "expected a numpyro.distributions object, or a function that gives one")
+
+
+def _named(derived: object, known: Mapping[str, Shape]) -> Mapping[str, Any]:
+    """The derived quantities by name."""
+    if derived is None:
+        return {}
+    if not isinstance(derived, Mapping):
+        raise TypeError(
+            f"derived: expected a mapping from names to functions, such as {{'square': lambda t: t[...] ** 2}}, got "
+            f"{type(derived).__name__}; a parameter cannot be called 'derived': choose another name for it"
+        )
+    for name in derived:
+        if name in known:
+            raise ValueError(f"derived: {name!r} is a parameter already; choose another name for the quantity")
+    return derived
+
+
+def _shape(law: dist.Distribution | Conditional) -> Shape:
+    return law.shape if isinstance(law, Conditional) else law.batch_shape + law.event_shape
+
+
+def _columns(name: str, shape: Shape) -> Iterator[str]:
+    for index in np.ndindex(*shape):
+        yield f"{name}[{','.join(map(str, index))}]" if shape else name
+
+
+def describe(law: object) -> str:
     """A one-line description of a NumPyro distribution, such as `Uniform(low=40, high=50)`."""
-    if isinstance(distribution, (dist.Independent, dist.ExpandedDistribution)):
-        shape = distribution.batch_shape + distribution.event_shape
-        return f"{describe(distribution.base_dist)} of shape {shape}"
+    if isinstance(law, (dist.Independent, dist.ExpandedDistribution)):
+        return f"{describe(law.base_dist)} of shape {law.batch_shape + law.event_shape}"
+    if not isinstance(law, dist.Distribution):
+        return str(law)
     settings = (
-        f"{name}={np.array2string(np.asarray(getattr(distribution, name)), precision=6)}"
-        for name in distribution.arg_constraints
-        if getattr(distribution, name, None) is not None
+        f"{name}={np.array2string(np.asarray(getattr(law, name)), precision=6)}"
+        for name in law.arg_constraints
+        if getattr(law, name, None) is not None
     )
-    return f"{type(distribution).__name__}({', '.join(settings)})"
+    return f"{type(law).__name__}({', '.join(settings)})"
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _sample(prior: Prior, key: Key, size: int) -> jax.Array:
     """Draws `(size, dim)`: the first of them are the same for every size (JAX counts its random numbers)."""
-    keys = jax.random.split(key, len(prior.names))
-    return prior.pack(
-        {name: d.sample(k, (size,)) for k, (name, d) in zip(keys, prior.distributions.items(), strict=True)}
-    )
+    named: dict[str, Any] = {}
+    for own, (name, law) in zip(jax.random.split(key, len(prior.names)), prior.distributions.items(), strict=True):
+        if isinstance(law, Conditional):
+            named[name] = jax.vmap(lambda key, before, law=law: law(before).sample(key))(
+                jax.random.split(own, size), dict(named)
+            )
+        else:
+            named[name] = law.sample(own, (size,))
+    return prior.pack(named)
 
 
-def _size(shape: tuple[int, ...]) -> int:
+def _lead(shape: Shape) -> str:
+    return f"({', '.join(['...', *map(str, shape)])})"
+
+
+def _size(shape: Shape) -> int:
     return int(np.prod(shape, dtype=int))
-
-
-def _support(distribution: dist.Distribution) -> Any:
-    return distribution.support  # typed as optional by NumPyro; every distribution has one
-
-
-def _inside(distribution: dist.Distribution, value: jax.Array) -> jax.Array:
-    return jnp.asarray(_support(distribution)(value))
-
-
-def _sum_from(value: jax.Array, lead: int) -> jax.Array:
-    return jnp.sum(value, axis=tuple(range(lead, value.ndim)))
-
-
-def _all_from(value: jax.Array, lead: int) -> jax.Array:
-    value = jnp.asarray(value)
-    return jnp.all(value, axis=tuple(range(lead, value.ndim)))

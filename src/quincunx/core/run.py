@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .batches import bucket, filled
+from .names import options_checked
 from .progress import AbstractProgress, NoProgress
 from .solution import Array, InferenceError, Key, Solution, Status
 
@@ -46,6 +47,7 @@ class AbstractKernel(eqx.Module):
         """Simulated observations that one step asks of the simulator."""
 
 
+@options_checked()
 def run(
     key: Key,
     kernel: AbstractKernel,
@@ -73,9 +75,12 @@ def run(
 
     Raises
     ------
+    TypeError: no kernel, or a number of iterations that is no whole number.
     ValueError: observations of the wrong shape or with NaN, or num_iterations < 1.
     InferenceError: the estimate is not finite.
     """
+    if not isinstance(kernel, AbstractKernel):
+        raise TypeError(f"kernel: expected one, such as a trained RecurrentMachine, got {type(kernel).__name__}")
     if num_iterations is not None and num_iterations < 1:
         raise ValueError(f"num_iterations must be at least 1, got {num_iterations}")
     return iterate(key, kernel, kernel.observations(x), num_iterations, progress, throw)

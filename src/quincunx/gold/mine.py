@@ -8,15 +8,17 @@ import jax
 import numpy as np
 
 from ..core.batches import bucket, put
+from ..core.names import options_checked
 from ..core.progress import AbstractProgress, NoProgress
 from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key
-from ..sample.simulate import in_chunks, settle, simulate
+from ..sample.simulate import in_chunks, not_a_simulator, settle, simulate
 from .mined import AbstractMinedSimulator
 from .reference import AbstractReference, MarginalReference, Plan, check_reference, scores_alone
 
 
+@options_checked()
 def mine(
     key: Key,
     simulator: AbstractSimulator,
@@ -46,10 +48,12 @@ def mine(
 
     Raises
     ------
-    TypeError: the simulator gives no gold.
+    TypeError: the simulator gives no gold, or is none, or a count is no whole number.
     ValueError: fewer than 2 simulations, a theta of the wrong shape or outside the prior's support.
     SimulationError: more than half of the rows failed.
     """
+    if not isinstance(simulator, AbstractSimulator):
+        raise not_a_simulator(simulator)
     if not isinstance(simulator, AbstractMinedSimulator):
         raise TypeError(
             f"the simulator {simulator.name!r} is a black box and gives no gold; write it as a NumPyro model "
@@ -80,6 +84,7 @@ def mine(
     )
 
 
+@options_checked()
 def contrast(
     key: Key,
     simulator: AbstractSimulator,
@@ -94,6 +99,8 @@ def contrast(
     It runs any simulator. Parameters, returns and errors are those of `mine`, but that a mixture without a pool has a
     theta for every row: there are no joint log-probabilities to evaluate over it.
     """
+    if not isinstance(simulator, AbstractSimulator):
+        raise not_a_simulator(simulator)
     check_reference(reference)
     anywhere = isinstance(reference, MarginalReference) and reference.pool is None and theta is None
     wanted = MarginalReference(num_simulations) if anywhere else reference  # no gold to mine: a larger pool is free

@@ -89,12 +89,12 @@ class MinedSimulator(AbstractMinedSimulator, AbstractJaxSimulator):
 
     def path(self, key: Key, theta: jax.Array) -> Path:
         """One observation `(*event)`, as float32, and its latent path, at theta `(dim,)`."""
-        x, z = in_jax(lambda: self.function(key, self.prior.unpack(theta)), self.name)
+        x, z = in_jax(lambda: self.function(key, self.prior.unpack(theta)), self.name, self.prior)
         return jnp.asarray(x, dtype=jnp.float32), z
 
     def log_prob(self, theta: jax.Array, x: jax.Array, z: Any) -> jax.Array:
         """log p(x, z | theta) `()` at theta `(dim,)`."""
-        return in_jax(lambda: self.joint_log_prob(self.prior.unpack(theta), x, z), self.name)
+        return in_jax(lambda: self.joint_log_prob(self.prior.unpack(theta), x, z), self.name, self.prior)
 
     def mine(self, key: Key, theta: Array, alternatives: Array) -> Gold:
         return mine_rows(self.path, self.log_prob, self.prior, key, theta, alternatives)

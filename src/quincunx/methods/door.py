@@ -1,6 +1,7 @@
 """The door: `train` and `infer`, by any method."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,16 @@ import numpy as np
 from ..answers.answer import Answer
 from ..answers.estimates import AbstractEstimator, AbstractPosteriorEstimator
 from ..core.defaults import METHOD
-from ..core.fit import Training, fit
+from ..core.fit import Training, fit, of_training
 from ..core.loss import Batch
-from ..core.names import nearest
+from ..core.names import nearest, option_names, options_checked
 from ..core.progress import AbstractProgress, NoProgress, RichProgress
 from ..core.simulations import Simulations, as_observations
 from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key, Solution, Status
 from ..gold.mined import AbstractMinedSimulator
 from ..sample.black_box import AbstractJaxSimulator
-from ..sample.simulate import simulate
+from ..sample.simulate import not_a_simulator, simulate
 from . import CATALOGUE
 from .method import (
     GOLD,
@@ -48,12 +49,25 @@ def named(method: str | AbstractMethod, **options: Any) -> AbstractMethod:
     if isinstance(method, AbstractMethod) and not options:
         return method
     if not isinstance(method, str):
-        raise TypeError(f"method: expected one such as qx.ALFI(), or its name, got {type(method).__name__}")
+        call = f"; call it: {method.__name__}()" if method in CATALOGUE.values() else ""
+        raise TypeError(f"method: expected one such as qx.ALFI(), or its name, got {type(method).__name__}{call}")
     if method not in CATALOGUE:
         raise ValueError(f"unknown method {method!r}{nearest(method, CATALOGUE)}; there are {', '.join(CATALOGUE)}")
     return CATALOGUE[method](**options)
 
 
+def _elsewhere(name: str, value: Any, given: Mapping[str, Any]) -> str | None:
+    """Where to write an option of the training or of the method that was chosen."""
+    method = given.get("method") or METHOD
+    own = method.card.name if isinstance(method, AbstractMethod) else method
+    makers = {maker.__name__: maker for maker in CATALOGUE.values() if name in option_names(maker)}
+    chosen = CATALOGUE[own].__name__ if own in CATALOGUE else None
+    if chosen in makers:
+        return f"give it to the method: method=qx.{chosen}({name}={value!r})"
+    return of_training(name, value, given) or (f"it is an option of {', '.join(makers)}" if makers else None)
+
+
+@options_checked(_elsewhere)
 def train(
     key: Key,
     simulator: AbstractSimulator | None = None,
@@ -103,6 +117,8 @@ def train(
             f"{method.name!r})"
         )
     loss = method.loss  # which refuses options that it cannot use
+    if not isinstance(training, Training | None):
+        raise TypeError(f"training: expected one such as qx.Training(num_steps=1000), got {type(training).__name__}")
     budget = _budget(method, num_simulations, num_observations)
     gather_key, build_key, fit_key, finish_key = jax.random.split(jax.random.fold_in(key, TRAIN_STREAM), 4)
     if sims is None:
@@ -145,6 +161,8 @@ def possible(sims: Batch) -> list[str]:
 
 
 def _check_simulator(method: AbstractMethod, simulator: AbstractSimulator) -> None:
+    if not isinstance(simulator, AbstractSimulator):
+        raise not_a_simulator(simulator)
     gold = [name for name in method.needs if name in GOLD]
     if gold and not isinstance(simulator, AbstractMinedSimulator):
         free = [name for name, make in CATALOGUE.items() if not set(make().needs) & set(GOLD)]
@@ -164,6 +182,7 @@ def _check_columns(method: AbstractMethod, sims: Batch) -> None:
         )
 
 
+@options_checked(_elsewhere)
 def infer(
     key: Key,
     simulator: AbstractSimulator | None,
@@ -208,6 +227,8 @@ def infer(
         return Answer(net.simulator, x, net, _inferred(infer_key, net, x, reporter), trained, None, _seed_of(key))
     if simulator is None:
         raise ValueError("give a simulator, a trained estimator, or both")
+    if not isinstance(simulator, AbstractSimulator):
+        raise not_a_simulator(simulator)
     chosen = named(method or METHOD)
     x = as_observations(x, event_shape_of(simulator), f"the simulator {simulator.name!r}")
     budget = _budget(chosen, num_simulations, len(x))
@@ -254,6 +275,8 @@ def _checked(estimator: Any, simulator: AbstractSimulator | None) -> AbstractEst
     if not isinstance(net, AbstractEstimator):
         raise TypeError(f"estimator: expected what `train` returned, got {type(net).__name__}")
     if simulator is not None:
+        if not isinstance(simulator, AbstractSimulator):
+            raise not_a_simulator(simulator)
         net.require(simulator)
     return net
 

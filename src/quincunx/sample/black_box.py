@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.batches import bucket, filled
+from ..core.laws.function import ASKED_FOR_VALUES
+from ..core.names import check_function, nearest
 from ..core.prior import Prior
 from ..core.simulator import AbstractSimulator, Exact, check_prior, mark_failures
 from ..core.solution import Array, Failure, Key
@@ -80,15 +82,37 @@ def _draw(sample: Sample, key: Key, theta: Array, num_observations: int) -> jax.
     return jax.vmap(lambda own, at: _set(sample, own, at, num_observations))(keys, theta)
 
 
-def in_jax(call: Callable[[], Any], name: str) -> Any:
-    """What the call of a user's function gives, in a trace; `TypeError` where the function leaves JAX for NumPy."""
+def in_jax(call: Callable[[], Any], name: str, prior: Prior) -> Any:
+    """What the call of a user's function gives, in a trace.
+
+    Raises
+    ------
+    TypeError: the function leaves JAX, for NumPy or a Python `if`, or gives nothing.
+    ValueError: it asks for a parameter that the prior does not have.
+    """
+    host = "@qx.numpy_simulator for a function (rng, theta) -> x in NumPy"
     try:
-        return call()
+        value = call()
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
-            f"the function of simulator {name!r} calls NumPy, which JAX cannot trace; use jax.numpy, or "
-            "@qx.numpy_simulator for a function (rng, theta) -> x in NumPy"
+            f"the function of simulator {name!r} calls NumPy, which JAX cannot trace; use jax.numpy, or {host}"
         ) from error
+    except ASKED_FOR_VALUES as error:
+        raise TypeError(
+            f"the function of simulator {name!r} asks for a value while JAX traces it, as `if`, `float` and `range` "
+            f"do; write it in JAX, with jnp.where, x.astype or jax.lax.fori_loop, or use {host}"
+        ) from error
+    except KeyError as error:
+        asked = str(error.args[0]) if error.args else ""
+        if asked in prior.names:
+            raise
+        raise ValueError(
+            f"the function of simulator {name!r} asks for {asked!r}, which is no parameter"
+            f"{nearest(asked, prior.names)}; the prior has {', '.join(prior.names)}"
+        ) from error
+    if value is None:
+        raise TypeError(f"the function of simulator {name!r} gives nothing; let it return what it simulated")
+    return value
 
 
 class JaxSimulator(AbstractJaxSimulator):
@@ -112,7 +136,7 @@ class JaxSimulator(AbstractJaxSimulator):
         return self.function(key, theta)
 
     def sample(self, key: Key, theta: jax.Array) -> jax.Array:
-        value = in_jax(lambda: self.function(key, self.prior.unpack(theta)), self.name)
+        value = in_jax(lambda: self.function(key, self.prior.unpack(theta)), self.name, self.prior)
         return jnp.asarray(value, dtype=jnp.float32)
 
 
@@ -133,9 +157,12 @@ def simulator(
     ()
     """
     check_prior(prior)
-    return lambda function: JaxSimulator(
-        function=function, prior=prior, name=name_of(function, name), source=source, exact=exact
-    )
+
+    def make(function: Callable) -> JaxSimulator:
+        check_function(function, ("key", "theta"), "x")
+        return JaxSimulator(function=function, prior=prior, name=name_of(function, name), source=source, exact=exact)
+
+    return make
 
 
 def name_of(function: Callable, name: str | None) -> str:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ..core.batches import bucket, put
+from ..core.names import options_checked
 from ..core.progress import AbstractProgress, NoProgress
 from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator, list_failures, stack_rows
@@ -29,6 +30,7 @@ class SimulationError(RuntimeError):
         return self.message
 
 
+@options_checked()
 def simulate(
     key: Key,
     simulator: AbstractSimulator,
@@ -58,12 +60,15 @@ def simulate(
     ------
     ValueError: both or none of num_simulations and theta, a count below 1, a theta of the wrong
         shape or outside the prior's support.
+    TypeError: a count that is no whole number, no simulator or no key.
     SimulationError: more than half of the rows failed.
     """
     if (num_simulations is None) == (theta is None):
         raise ValueError(
             "give num_simulations (draws from the prior) or theta (parameters to simulate at), one of the two"
         )
+    if not isinstance(simulator, AbstractSimulator):
+        raise not_a_simulator(simulator)
     for name, count in [("num_simulations", num_simulations), ("num_observations", num_observations)]:
         if count is not None and count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
@@ -84,6 +89,12 @@ def simulate(
         x, reasons = stack_rows(found, num_observations)
     kept, failures = settle(simulator, rows, reasons)
     return Simulations(put(rows[kept]), put(x[kept]), simulator, failures)
+
+
+def not_a_simulator(simulator: object) -> TypeError:
+    """The error for what was given in place of a simulator."""
+    found = type(simulator).__name__
+    return TypeError(f"simulator: expected what @qx.simulator and its kin make, or one of qx.problems, got {found}")
 
 
 def in_chunks(

@@ -4,9 +4,9 @@ import functools
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.distributions import constraints
 from numpyro.distributions.transforms import biject_to
 
 from ...core.batches import traced
@@ -61,17 +61,11 @@ class Box(eqx.Module):
 
 @functools.lru_cache(maxsize=64)
 def _between(prior: Prior) -> np.ndarray:
-    each = []
-    for name, d in prior.distributions.items():
-        shape = biject_to(d.support).inverse_shape(prior.shapes[name])
-        each.append(np.full(int(np.prod(shape, dtype=int)), _is_interval(d.support)))
+    named, each = prior.unpack(prior.sample(jax.random.key(0), 1)[0]), []
+    for name, law in prior.laws(named):
+        size = int(np.prod(biject_to(law.support).inverse_shape(prior.shapes[name]), dtype=int))
+        each.append(np.full(size, prior.bounded[name] == (True, True)))
     return np.concatenate(each)
-
-
-def _is_interval(support: Any) -> bool:
-    while (base := getattr(support, "base_constraint", None)) is not None:
-        support = base
-    return isinstance(support, type(constraints.unit_interval)) or isinstance(support, type(constraints.interval(0, 1)))
 
 
 def _either(values: Array) -> tuple[Any, Any]:

@@ -65,13 +65,16 @@ class AbstractPosterior(eqx.Module):
         return self.quantile([(1 - level) / 2, (1 + level) / 2])
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Per column of theta: mean, std, q05, q50, q95."""
-        points = self.points
+        """Per column of theta, and then per derived quantity of the prior: mean, std, q05, q50, q95."""
+        points, prior = self.points, self.prior
+        if prior.derived_columns:
+            points = np.concatenate([points, prior.derive(points)], axis=1)
         rows = [*_moments(points), *_quantiles(points, np.asarray(SUMMARY_LEVELS, np.float32))]
         names = ["mean", "std", *(f"q{round(100 * level):02d}" for level in SUMMARY_LEVELS)]
         table = np.stack([np.asarray(row) for row in rows])
         return {
-            column: dict(zip(names, table[:, i].tolist(), strict=True)) for i, column in enumerate(self.prior.columns)
+            column: dict(zip(names, table[:, i].tolist(), strict=True))
+            for i, column in enumerate((*prior.columns, *prior.derived_columns))
         }
 
 

@@ -4,6 +4,9 @@ The active set and the projection follow Bertsekas 1982 (SIAM J. Control Optim. 
 interval is reached, not approached. Where the Hessian is not positive definite, the sum of the outer products of
 the scores takes its place (Berndt, Hall, Hall, Hausman 1974). The equations are solved by code written out for
 few parameters, because batches of LAPACK calls can stand still inside compiled loops.
+
+Where the support of a parameter depends on others, its edge is no side of a box. A logarithmic barrier keeps climbs
+inside, so weak that it does not show, and they slide along the edge (Nocedal and Wright 2006, section 19.6).
 """
 
 from collections.abc import Callable
@@ -13,12 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...core.prior import Prior
 from .likelihood import Box, Likelihood
 
 NUM_STEPS = 40
 TOLERANCE = 1e-5  # in log L: what another Newton step would gain, when a climb ends
 CONVERGED = 1e-3  # in log L: what it may gain at most, where a climb counts as converged
 STUCK = 1e7  # damping beyond which nothing moves in float32
+BARRIER = 1e-4  # in log L: what keeps a climb from an end that depends on other parameters
+MARGIN = 1e-4  # of a parameter's scale: how far inside such an end a climb starts
 CHUNK = 250_000  # log-ratios in memory at once
 
 
@@ -58,10 +64,40 @@ def _expand(likelihood: Likelihood, theta: jax.Array) -> _Local:
         (term, expected), (gradient, slope), (curvature, _) = _derivatives(both, theta)
         outer = slope[:, None] * slope / jnp.maximum(expected, 1e-9)
         local = _Local(local.value + term, local.gradient + gradient, local.curvature - curvature, local.outer + outer)
+    if likelihood.prior.conditional:
+        value, slope, bend = _derivatives(lambda theta: _barrier(likelihood.prior, theta), theta)
+        local = _Local(local.value + value, local.gradient + slope, local.curvature - bend, local.outer - bend)
     usable = jnp.isfinite(local.value) & jnp.isfinite(local.gradient).all() & jnp.isfinite(local.curvature).all()
-    usable &= jnp.isfinite(local.outer).all()
+    usable &= jnp.isfinite(local.outer).all() & likelihood.possible(theta)
     zeros = jax.tree.map(jnp.zeros_like, local)._replace(value=jnp.asarray(-jnp.inf))
     return jax.tree.map(lambda good, bad: jnp.where(usable, good, bad), local, zeros)
+
+
+def _barrier(prior: Prior, theta: jax.Array) -> jax.Array:
+    """A little less `()` the closer theta `(dim,)` is to an end that depends on other parameters: NaN beyond."""
+    return BARRIER * jnp.sum(jnp.log(prior.room(theta)))
+
+
+def _within(prior: Prior, theta: jax.Array, step: jax.Array) -> jax.Array:
+    """The step, halved until it does not go all the way to an end that depends on other parameters."""
+    if not prior.conditional:
+        return step
+    least, shares = 0.05 * prior.room(theta), 0.5 ** jnp.arange(20.0)
+    fits = jax.vmap(lambda share: jnp.all(prior.room(theta + share * step) >= least))(shares)
+    return jnp.where(fits.any(), shares[jnp.argmax(fits)], 0.0) * step
+
+
+def _pulled_in(prior: Prior, theta: jax.Array, free: jax.Array, box: Box) -> jax.Array:
+    """A start `(dim,)`, with what is free moved until it lies in the support: projected on its edges in turn."""
+    if not prior.conditional:
+        return theta
+    for _ in range(3):
+        slopes = jax.jacfwd(prior.room)(theta) * free
+        for i in range(len(slopes)):
+            lacking = jnp.maximum(MARGIN * jnp.max(box.scale) - prior.room(theta)[i], 0.0)
+            move = lacking * slopes[i] / jnp.maximum(jnp.sum(slopes[i] ** 2), 1e-6)
+            theta = jnp.clip(theta + jnp.where(jnp.isfinite(move), move, 0.0), box.low, box.high)
+    return theta
 
 
 def _solve(matrix: jax.Array, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -126,6 +162,7 @@ def _climb(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     def body(state: _State) -> _State:
         step, gain = _step(state.local, state.theta, state.damping, free, box)
+        step = _within(likelihood.prior, state.theta, step)
         theta = jnp.clip(state.theta + step, box.low, box.high)
         local = _expand(likelihood, theta)
         better = local.value >= state.local.value
@@ -151,10 +188,11 @@ def maximise(
 
     Only the columns marked in `free` `(dim,)` move. Traceable, and fit for `vmap` over the likelihood's data.
     """
-    climb = lambda start: _climb(likelihood, start, free, box, num_steps)
+    climb = lambda start: _climb(likelihood, _pulled_in(likelihood.prior, start, free, box), free, box, num_steps)
     thetas, values, converged = map_batches(climb, starts, CHUNK // len(likelihood.x))
     best = jnp.argmax(values)
-    return thetas[best], values[best], converged[best]
+    value = likelihood(thetas[best]) if likelihood.prior.conditional else values[best]  # without the barrier
+    return thetas[best], value, converged[best]
 
 
 def best_starts(likelihood: Likelihood, candidates: jax.Array, number: int) -> jax.Array:

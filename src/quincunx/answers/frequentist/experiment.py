@@ -111,7 +111,7 @@ def check_experiment(ratio: AbstractRatio, experiment: Experiment, theta: Array)
         got = type(experiment).__name__
         raise TypeError(f"expected an experiment, such as Experiment(simulator, num_observations=20), got {got}")
     check_ratio(ratio)
-    if experiment.simulator.prior != ratio.prior:
+    if not experiment.simulator.prior.same_law(ratio.prior):
         raise ValueError(
             f"the ratio's prior is {ratio.prior}, the simulator's is {experiment.simulator.prior}; they must agree"
         )

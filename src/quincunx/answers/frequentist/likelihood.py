@@ -33,6 +33,8 @@ NUM_DRAWS = 4096  # of the prior, for its spread where the support has no end
 class Likelihood(eqx.Module):
     """log L(theta) of one set of observations, up to a constant. Made by `likelihood`.
 
+    Where the support of a parameter depends on others, it is -inf outside.
+
     Fields
     ------
     ratio: the estimate of log r(x | theta).
@@ -68,7 +70,14 @@ class Likelihood(eqx.Module):
     def __call__(self, theta: Array) -> jax.Array:
         """log L `()` at theta `(dim,)`, relative to the anchor."""
         terms = jnp.where(self.weight > 0, self.weight * self.log_ratios(theta), 0.0)
-        return jnp.sum(terms) + self.rate_term(theta)
+        return jnp.where(self.possible(theta), jnp.sum(terms) + self.rate_term(theta), -jnp.inf)
+
+    def possible(self, theta: Array) -> jax.Array:
+        """Whether theta `(dim,)` lies in the support of the prior `()`: its ends may depend on other parameters.
+
+        What has fixed ends is kept inside them by those who climb.
+        """
+        return self.prior.contains(jnp.asarray(theta, jnp.float32)) if self.prior.conditional else jnp.asarray(True)
 
     def log_ratios(self, theta: Array) -> jax.Array:
         """log r(x_i | theta) - log r(x_i | anchor) `(M,)`, without weights."""
@@ -225,8 +234,13 @@ def _prior_draws(prior: Prior) -> np.ndarray:
 
 @functools.cache
 def starting_points(prior: Prior, number: int) -> np.ndarray:
-    """Points `(number, dim)` spread over the prior's support (Sobol'); where it has no end, over the prior's mass."""
+    """Points `(number, dim)` spread over the prior's support (Sobol'); where it has no end, over the prior's mass.
+
+    Draws of a prior whose distributions depend on each other: its support is no box.
+    """
     box = support_box(prior)
+    if prior.conditional:
+        return np.asarray(prior.sample(jax.random.key(0), number), np.float32)
     unit = qmc.Sobol(prior.dim, scramble=False).random_base2(int(np.ceil(np.log2(number + 1))))[1 : number + 1]
     finite = np.isfinite(box.low) & np.isfinite(box.high)
     low = np.where(finite, box.low, 0)

@@ -17,6 +17,7 @@ from .likelihood import Likelihood, check_inside, column_indices, starting_point
 
 NUM_CANDIDATES = 64  # points among which the starts are chosen
 NUM_STARTS = 8
+NEAR = 1e-3  # of a parameter's scale: how close to an end that depends on others counts as there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,9 @@ def highest(
             "the likelihood is zero or NaN at every point that was tried, or its derivatives in theta are NaN; are all "
             "observations possible, is log_ratio differentiable, and is the rate positive?"
         )
-    at_end, columns = free & ((theta <= box.low) | (theta >= box.high)), np.array(prior.columns)
+    low, high = np.asarray(prior.ends_at(theta)) if prior.conditional else (box.low, box.high)
+    close = NEAR * box.scale * np.isin(np.arange(prior.dim), prior.conditional_columns)
+    at_end, columns = free & ((theta <= low + close) | (theta >= high - close)), np.array(prior.columns)
     boundary, fixed = tuple(columns[at_end].tolist()), tuple(columns[fixed].tolist())
     return Fit(prior.columns, theta, float(value), boundary, bool(converged), fixed)
 

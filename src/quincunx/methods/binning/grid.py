@@ -20,7 +20,8 @@ def theta_grid(prior: Prior, num_per_parameter: int | Sequence[int]) -> jax.Arra
 
     Raises
     ------
-    ValueError: fewer than 2 values of a parameter, or not one number for each column.
+    ValueError: fewer than 2 values of a parameter, or not one number for each column; a support that depends on other
+        parameters, so that no grid fills it.
     """
     counts = [num_per_parameter] * prior.dim if isinstance(num_per_parameter, int) else list(num_per_parameter)
     if len(counts) != prior.dim or min(counts) < 2:
@@ -32,7 +33,14 @@ def theta_grid(prior: Prior, num_per_parameter: int | Sequence[int]) -> jax.Arra
     bounded = np.isfinite(prior.ends).all(axis=0)
     low, high = (np.where(bounded, end, central) for end, central in zip(prior.ends, (low, high), strict=True))
     axes = [np.linspace(*limits, dtype=np.float32) for limits in zip(low, high, counts, strict=True)]
-    return jnp.asarray(list(itertools.product(*axes)), jnp.float32)
+    points = np.array(list(itertools.product(*axes)), np.float32)
+    if prior.conditional and not np.asarray(prior.contains(points)).all():
+        raise ValueError(
+            f"the support of {' and '.join(map(repr, prior.conditional))} depends on other parameters, so that no "
+            "regular grid fills that of the prior; give a grid that lies inside it, or use a method that learns from "
+            "draws of the prior"
+        )
+    return jnp.asarray(points)
 
 
 class ThetaGrid(AbstractFrozen):

@@ -1,5 +1,7 @@
 """How parameters enter a network as inputs."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 from numpyro.distributions.transforms import biject_to
 
 from ...core.batches import over_rows
+from ...core.laws.support import ends_of
 from ...core.loss import AbstractFrozen
 from ...core.prior import Prior
 from ...core.solution import Array
@@ -17,7 +20,7 @@ class ThetaInput(AbstractFrozen):
 
     An estimate of a ratio must be good at the ends of a support too, where the unconstrained parameter is infinite.
     So a parameter between two finite ends enters as it is, one with a single end as log(1 + distance / typical
-    distance), and any other as its unconstrained parameter.
+    distance), and any other as its unconstrained parameter. Ends that depend on other parameters are taken at theirs.
 
     Fields
     ------
@@ -35,9 +38,10 @@ class ThetaInput(AbstractFrozen):
     def of(prior: Prior, theta: Array) -> "ThetaInput":
         """Statistics of theta `(n, dim)`; parameters that do not vary keep their scale."""
         theta = np.asarray(theta, np.float32)
-        low, high = prior.ends
+        ends = np.asarray(prior.ends_at(theta)) if prior.conditional else np.stack(prior.ends)[None]
+        low, high = ends[:, 0], ends[:, 1]
         away = np.where(np.isfinite(low), theta - low, high - theta)
-        typical = np.where(np.isfinite(low) ^ np.isfinite(high), np.median(away, axis=0), 1.0)
+        typical = np.where((np.isfinite(low) ^ np.isfinite(high)).all(axis=0), np.median(away, axis=0), 1.0)
         distance = jnp.asarray(np.where(typical > 0, typical, 1.0), jnp.float32)
         raw = over_rows(lambda rows: _compiled(prior, rows, distance), theta)
         spread = np.std(raw, axis=0)
@@ -53,20 +57,26 @@ class ThetaInput(AbstractFrozen):
 
 
 def _raw(prior: Prior, theta: jax.Array, distance: jax.Array) -> jax.Array:
-    lead, start, parts = theta.ndim - 1, 0, []
-    for name, value in prior.unpack(theta).items():
-        shape = prior.shapes[name]
-        columns = slice(start, start := start + int(np.prod(shape, dtype=int)))
-        flat, (low, high) = theta[..., columns], (end[columns] for end in prior.ends)
-        has_low, has_high = np.isfinite(low).all(), np.isfinite(high).all()
+    one = functools.partial(_features, prior, distance)
+    for _ in theta.shape[:-1]:
+        one = jax.vmap(one)
+    return one(theta)
+
+
+def _features(prior: Prior, distance: jax.Array, theta: jax.Array) -> jax.Array:
+    """Features `(k,)` of one theta `(dim,)`, not standardised."""
+    named, start, parts = prior.unpack(theta), 0, []
+    for name, law in prior.laws(named):
+        value, (low, high) = jnp.ravel(named[name]), ends_of(law)
+        columns = slice(start, start := start + len(value))
+        has_low, has_high = prior.bounded[name]
         if has_low and has_high:
-            parts.append(flat)
+            parts.append(value)
         elif has_low or has_high:
-            parts.append(jnp.log1p((flat - low if has_low else high - flat) / distance[columns]))
+            parts.append(jnp.log1p((value - low if has_low else high - value) / distance[columns]))
         else:
-            raw = biject_to(prior.distributions[name].support).inv(value)
-            parts.append(raw.reshape(raw.shape[:lead] + (-1,)))
-    return jnp.concatenate(parts, axis=-1)
+            parts.append(jnp.ravel(biject_to(law.support).inv(named[name])))
+    return jnp.concatenate(parts)
 
 
 _compiled = jax.jit(_raw, static_argnums=0)
