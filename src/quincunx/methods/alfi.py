@@ -302,14 +302,8 @@ class ALFI(AbstractLearner):
 
 
 def _sizes_for(count: int | None) -> tuple[int, int]:
-    """Observations in most simulated sets and in the largest, for data sets of about `count`.
-
-    Sets of a quarter of the count, but of 100 to 1,000 observations, leave enough theta to learn from.
-    """
-    if count is None:
-        return 100, 3000
-    common = min(max(count // 4, 100), 1000)
-    return common, max(common, round(1.15 * count))
+    """Observations in most simulated sets and in the largest, for data sets of about `count`."""
+    return 100, 3000 if count is None else max(100, round(1.15 * count))
 
 
 def _layout(budget: int, common: int, most: int) -> dict[int, int]:

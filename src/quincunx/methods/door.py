@@ -259,7 +259,7 @@ def _after(method: AbstractLearner, budget: Budget) -> tuple[Refinement | None, 
     return (method.refinement, share) if share else (None, 0)
 
 
-def _inferred(key: Key, net: AbstractEstimator, x: Array, progress: AbstractProgress) -> Solution[Any] | None:
+def _inferred(key: Key, net: AbstractEstimator, x: jax.Array, progress: AbstractProgress) -> Solution[Any] | None:
     """The posterior by an estimator that has one."""
     if not isinstance(net, AbstractPosteriorEstimator):
         return None

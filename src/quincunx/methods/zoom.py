@@ -237,7 +237,7 @@ def _solution(
         *_vague(prior.columns, theta[-1].std(axis=0) / box.decode(rounds[0].z).std(axis=0)),
     )
     draws = put(np.asarray(theta[-1], np.float32))
-    value = LocalPosterior(box, final.emulator, final.regions, draws, put(np.float32(evidence)), warnings)
+    value = LocalPosterior(box, final.emulator, final.regions, draws, put(np.asarray(evidence, np.float32)), warnings)
     history = {
         "num_simulated": [each.sims.num_simulator_calls for each in rounds],
         "set_size": [each.sims.num_observations for each in rounds],
@@ -295,7 +295,8 @@ def _odd_statistics(rng: np.random.Generator, final: Round, data: np.ndarray) ->
     noise = np.var(s - p @ slope, axis=0) * (e.share + np.median(((at @ e.spread) * at).sum(axis=1)))
     observed = mean_over(everything, in_blocks(rng, data, final.sims.num_observations))
     predicted = at @ slope
-    away = np.abs(observed - predicted.mean(axis=0)) / np.sqrt(noise + predicted.var(axis=0) + 1e-12 * np.var(s) + 1e-300)
+    variance = noise + predicted.var(axis=0) + 1e-12 * np.var(s) + 1e-300
+    away = np.abs(observed - predicted.mean(axis=0)) / np.sqrt(variance)
     return int(np.sum(away > ODD)), len(away)
 
 

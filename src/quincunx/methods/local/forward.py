@@ -64,8 +64,9 @@ def _fitted(rng: np.random.Generator, t: np.ndarray, z: np.ndarray, observed: np
     centre, scale, unit = z.mean(axis=0), z.std(axis=0) + 1e-30, t.std(axis=0) + 1e-30
     u = (z - centre) / scale
     t, observed = t / unit, observed / unit
-    p, coefficients, noise, _ = _polynomial(rng, u, t)
-    turn = _informed(p @ coefficients, noise, p.shape[1])
+    noise = _polynomial(rng, u, t)[2]
+    line = powers(u, 1)
+    turn = _informed(line @ _least_squares(line, t), noise, line.shape[1])
     p, coefficients, noise, degree = _polynomial(rng, u, t @ turn)
     free = len(z) - p.shape[1]
     # The turn was chosen on the same sets: their noise along it looks smaller than that of the observed set.
@@ -105,11 +106,15 @@ def _least_squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(a, b, rcond=None)[0]
 
 
-def _informed(fitted: np.ndarray, noise: np.ndarray, terms: int) -> np.ndarray:
-    """Combinations `(q, r)` of summaries, with uncorrelated noise, that vary with z more than noise would seem to."""
+def _informed(line: np.ndarray, noise: np.ndarray, terms: int) -> np.ndarray:
+    """Combinations `(q, r)` of summaries, with uncorrelated noise, that vary with z more than noise would seem to.
+
+    They are as many as z has dimensions, at most. Others would differ from these by how they are bent alone, and their
+    noise would hang on z: with it taken for constant, intervals of Weinberg's energy were seen to cover .85.
+    """
     values, vectors = np.linalg.eigh(noise)
     white = vectors / np.sqrt(values)
-    signal, turn = np.linalg.eigh(np.atleast_2d(np.cov((fitted @ white).T)))
-    kept = signal > max(INFORMED * terms / len(fitted), 1e-3 * signal.max())
+    signal, turn = np.linalg.eigh(np.atleast_2d(np.cov((line @ white).T)))
+    kept = signal > max(INFORMED * terms / len(line), 1e-3 * signal.max())
     kept[-1] = True
     return white @ turn[:, kept]

@@ -15,9 +15,7 @@ CENTRES = 256  # of the normals of an integral
 Function = Callable[[np.ndarray], np.ndarray]
 
 
-def tempered(
-    rng: np.random.Generator, z: np.ndarray, log_prior: Function, log_likelihood: Function
-) -> np.ndarray:
+def tempered(rng: np.random.Generator, z: np.ndarray, log_prior: Function, log_likelihood: Function) -> np.ndarray:
     """Draws from prior times likelihood, given draws z `(n, d)` from the prior."""
     power = 0.0
     base, level = log_prior(z), log_likelihood(z)

@@ -79,7 +79,7 @@ class VectorStatistics(AbstractStatistics):
 
 def _moments(y: np.ndarray) -> np.ndarray:
     """The normal fitted to each set y `(n, m, d)`: means, and regressions on the others, or correlations."""
-    n, m, d = y.shape
+    _, m, d = y.shape
     mean = y.mean(axis=1)
     if m < d + 2:
         products = np.einsum("nmi,nmj->nij", y, y) / m

@@ -151,9 +151,9 @@ class Summaries(NamedTuple):
 
 
 def mean_over(function: Any, blocks: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of `function(x (n, m, *event)) -> (n, k)` over the sets of all blocks, weighted by their observations."""
+    """The mean `(k,)` of `function(x (n, m, *event)) -> (n, k)` over all sets, weighted by their observations."""
     sizes = [block.shape[0] * block.shape[1] for block in blocks]
-    return sum(function(block).mean(axis=0) * size for block, size in zip(blocks, sizes, strict=True)) / sum(sizes)
+    return np.average([function(block).mean(axis=0) for block in blocks], axis=0, weights=sizes)
 
 
 def in_blocks(rng: np.random.Generator, x: np.ndarray, size: int) -> list[np.ndarray]:
