@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import quincunx as qx
 from quincunx.cli.app import app
+from quincunx.methods.method import Refinement
 
 PACKAGE = str(Path(qx.__file__).parent)
 KEY = jax.random.key(0)
@@ -35,10 +36,14 @@ num_observations = 10
 max_observations = 10
 batch_size = 32
 num_problems = 8
+refinement = { search = "zoom", share = 0.0 }
 network = { num_iterations = 3, num_proposed = 4, num_simulated = 5, width = 8, memory = 8 }
 """
 MACHINE = qx.Machine(num_iterations=3, num_proposed=4, num_simulated=5, width=8, memory=8)
-ALFI = qx.ALFI(network=MACHINE, num_observations=10, max_observations=10, batch_size=32, num_problems=8)
+ALFI = qx.ALFI(
+    network=MACHINE, num_observations=10, max_observations=10, batch_size=32, num_problems=8,
+    refinement=Refinement(qx.Zoom(), 0),
+)  # fmt: skip
 ALICES = qx.ALICES(network=qx.MLP((8,)))
 TRAINING = qx.Training(num_steps=4)
 X = np.linspace(0.5, 2.5, 20)
@@ -62,6 +67,10 @@ def mined(key, theta):
 
 def infer(folder: Path) -> None:
     qx.infer(KEY, drawn, X, ALFI, num_simulations=800, training=TRAINING, progress=qx.NoProgress())
+
+
+def search(folder: Path) -> None:
+    qx.infer(KEY, drawn, X, "zoom", num_simulations=800, progress=qx.NoProgress())
 
 
 def region(folder: Path) -> None:

@@ -11,6 +11,7 @@ import tiny
 import quincunx as qx
 from quincunx.core.simulator import NamedSimulator
 from quincunx.core.tables import estimate_text
+from quincunx.methods.method import Refinement
 from quincunx.problems import gaussian, poisson
 
 X = np.array([3.0, 4.0, 5.0, 2.0, 3.0, 4.0, 1.0, 6.0, 3.0, 2.0, 7.0, 4.0])
@@ -48,20 +49,49 @@ def test_the_title_is_the_result(answer, figure):
 
 
 def test_the_proposal_closes_in_on_the_answer_beside_the_maximum_likelihood_estimate(answer, figure):
-    band, width, _ = figure.axes
-    assert (band.get_ylabel(), width.get_ylabel(), width.get_xlabel()) == ("log_rate", "std of log_rate", "iteration")
+    band, density, _ = figure.axes
+    assert (band.get_ylabel(), band.get_xlabel()) == ("log_rate", "iteration of the machine")
     shown = labels(band)
     low, _, middle, _, high = np.asarray(answer.posterior.quantile([0.025, 0.25, 0.5, 0.75, 0.975]))[:, 0]
     iterations, medians = shown["median"].get_data()
-    np.testing.assert_array_equal(iterations, [1, 2, 3, 4])
+    np.testing.assert_array_equal(iterations, [0, 1, 2, 3])
+    assert [text.get_text() for text in band.get_xticklabels()] == ["1", "2", "3", "4"]
     assert medians[-1] == pytest.approx(middle, rel=1e-4)
-    ends = shown["95 % of the proposal"].get_paths()[0].vertices
-    last = ends[ends[:, 0] == 4][:, 1]
+    ends = shown["95 %"].get_paths()[0].vertices
+    last = ends[ends[:, 0] == 3][:, 1]
     assert (last.min(), last.max()) == pytest.approx((low, high), rel=1e-4)
     assert shown["maximum likelihood"].get_ydata()[0] == pytest.approx(np.log(X.mean()), rel=1e-5)
-    (line,) = width.get_lines()
-    np.testing.assert_allclose(line.get_ydata(), answer.inferred.history["std"][:, 0])
-    assert width.get_yscale() == "log"
+    exact = labels(density)["exact posterior"].get_paths()[0].vertices  # the outline of an area
+    at, height = exact[: len(exact) // 2].T
+    mass = np.sum((height[1:] + height[:-1]) / 2 * np.abs(np.diff(at)))
+    mean = np.sum(at[1:] * height[1:] * np.abs(np.diff(at)))
+    inside = float(poisson.exact.posterior_mean(jnp.asarray(X))[0])
+    assert (mass, mean) == pytest.approx((1, inside), abs=0.02)
+
+
+def test_rounds_follow_the_iterations_on_an_axis_where_the_last_can_be_seen():
+    method = tiny.method("alfi", refinement=Refinement(qx.Zoom(num_sets=100), 0.5, 4))
+    found = qx.infer(KEY, poisson, X, method, num_simulations=4000, progress=qx.NoProgress())
+    band = qx.plot(found).axes[0]
+    rounds = int(found.inferred.statistics["num_rounds"])
+    assert [text.get_text() for text in band.get_xticklabels()][-rounds:] == [f"R{k + 1}" for k in range(rounds)]
+    medians = labels(band)["median"].get_ydata()
+    np.testing.assert_allclose(medians[-rounds:], found.inferred.history["quantiles"][:, 2, 0])
+    low, high = np.asarray(found.posterior.interval())[:, 0]
+    shown = band.yaxis.get_transform().transform(np.array([*band.get_ylim(), low, high]))
+    assert (shown[3] - shown[2]) / (shown[1] - shown[0]) > 0.15
+
+
+def test_a_posterior_without_a_machine_shows_its_rounds_and_no_simulation_that_the_host_would_have_to_make():
+    @qx.numpy_simulator(gaussian.prior, name="host")
+    def host(rng, theta):
+        return theta["mean"] + rng.normal(size=2)
+
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    found = qx.infer(KEY, host, x, qx.Zoom(num_sets=100), num_simulations=4000, progress=qx.NoProgress())
+    axes = qx.plot(found).axes
+    assert "round of simulations (R)" in axes[0].get_xlabel()
+    assert set(labels(axes[-2])) == {"data"}
 
 
 def test_data_are_in_the_right_bins(figure):
@@ -83,7 +113,9 @@ def test_a_simulator_that_cannot_be_run_is_replaced_by_the_nearest_set_of_the_ba
 
 
 def test_of_a_likelihood_every_region_is_drawn():
-    answer = qx.Answer(qx.ExactRatio(gaussian), jnp.asarray(np.random.default_rng(0).normal(size=(20, 2)), jnp.float32))
+    answer = qx.Answer(
+        gaussian, jnp.asarray(np.random.default_rng(0).normal(size=(20, 2)), jnp.float32), qx.ExactRatio(gaussian)
+    )
     figure = qx.plot(answer)
     regions = answer.regions()
     assert [region.names for region in regions] == [(n,) for n in gaussian.prior.columns] + [gaussian.prior.columns]

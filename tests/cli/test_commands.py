@@ -173,7 +173,7 @@ def test_infer_shows_a_posterior_and_its_warnings(home):
 def test_infer_shows_the_intervals_of_a_likelihood(home, tmp_path, drawn):
     words = ["infer", CHAIN, "--model", home / "ratio", "--data", home / "events.csv", "--out", tmp_path]
     shown = call(*words).stdout
-    own = qx.Answer(ratio().value, data(home / "events.csv"))
+    own = qx.Answer(chain, data(home / "events.csv"), ratio().value)
     ((low, high),) = own.region().interval
     assert f"[{low:.4g}, {high:.4g}]" in shown
     assert f"{own.region().best_fit['mean']:.4g}" in shown

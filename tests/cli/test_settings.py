@@ -15,7 +15,7 @@ from quincunx.cli.options import DATA_TYPES, TRAIN_TYPES
 from quincunx.core.fit import Training
 from quincunx.methods import CATALOGUE
 from quincunx.methods.alfi import AbstractPartialLoss, AbstractWeighting
-from quincunx.methods.method import AbstractMethod
+from quincunx.methods.method import AbstractLearner, Method
 
 TYPES = {**TRAIN_TYPES, **DATA_TYPES, "out": str}
 FEW = hypothesis_settings(max_examples=150, deadline=None, derandomize=True)
@@ -177,12 +177,13 @@ def likely(draw):
 
 def made_of(merged):
     method = method_of(merged)
-    return method, training_of(merged, method), method.loss, seed_of(merged)
+    loss = method.loss if isinstance(method, AbstractLearner) else None
+    return method, training_of(merged, method), loss, seed_of(merged)
 
 
 def is_settings(found) -> bool:
     method, training, _, seed = found
-    return isinstance(method, AbstractMethod) and training.num_steps >= 1 and 0 <= seed < 2**32
+    return isinstance(method, Method) and (training is None or training.num_steps >= 1) and 0 <= seed < 2**32
 
 
 @FEW
@@ -196,7 +197,7 @@ def test_any_table_gives_settings_or_an_error_with_a_message(table):
             assert str(error)
         else:
             assert is_settings(found)
-            assert not any(isinstance(v, float) and math.isnan(v) for v in vars(found[1]).values())
+            assert not any(isinstance(v, float) and math.isnan(v) for v in vars(found[1] or Training()).values())
 
 
 @FEW

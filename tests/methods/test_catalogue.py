@@ -25,10 +25,12 @@ from quincunx.cli.options import TRAIN_TYPES
 from quincunx.core.batches import bucket
 from quincunx.methods import CATALOGUE, door
 from quincunx.methods.door import possible
-from quincunx.methods.method import GOLD, Budget, columns
+from quincunx.methods.method import GOLD, AbstractLearner, Budget, Refinement, columns
 
 NAMES = tuple(CATALOGUE)
-POSTERIORS = [name for name in NAMES if CATALOGUE[name]().card.gives == "posterior"]
+LEARNERS = tuple(name for name in NAMES if isinstance(CATALOGUE[name](), AbstractLearner))
+SEARCHES = tuple(name for name in NAMES if name not in LEARNERS)
+POSTERIORS = [name for name in LEARNERS if CATALOGUE[name]().card.gives == "posterior"]
 X = np.array([0.4, -0.2, 0.9], np.float32)
 THETA = jnp.array([[-0.7], [0.1], [0.8]])
 
@@ -57,7 +59,7 @@ def same(one, other) -> bool:
 # -- what it needs, and gives ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_it_gathers_what_it_needs_within_the_budget(name):
     sims, method = gathered(name), tiny.method(name)
     assert method.name == name
@@ -69,7 +71,7 @@ def test_it_gathers_what_it_needs_within_the_budget(name):
     assert 0.9 * tiny.NUM_SIMULATIONS < calls <= tiny.NUM_SIMULATIONS
 
 
-@pytest.mark.parametrize(("name", "need"), [(name, need) for name in NAMES for need in CATALOGUE[name]().needs])
+@pytest.mark.parametrize(("name", "need"), [(name, need) for name in LEARNERS for need in CATALOGUE[name]().needs])
 def test_it_names_the_column_that_is_not_there(name, need):
     sims = dataclasses.replace(gathered(name), **{need: None})
     assert name not in possible(sims)
@@ -81,7 +83,7 @@ class Allowed(Exception):
     """The simulator was let in."""
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_a_black_box_is_refused_by_the_methods_that_need_gold_and_by_no_other(name, monkeypatch):
     def gather(*given):
         raise Allowed
@@ -95,7 +97,7 @@ def test_a_black_box_is_refused_by_the_methods_that_need_gold_and_by_no_other(na
         tiny.train(name, chain)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_it_gives_the_one_answer_that_it_says(name):
     estimator = tiny.trained(name).value
     if CATALOGUE[name]().card.gives == "posterior":
@@ -112,10 +114,34 @@ def test_it_gives_the_one_answer_that_it_says(name):
             qx.posterior(estimator, X)
 
 
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_answers_for_one_data_set_and_trains_nothing(name, tmp_path):
+    with pytest.raises(TypeError, match=rf"{name} trains nothing: .* qx\.infer\(key, simulator, x, '{name}'\)"):
+        qx.train(tiny.KEY, chain, name)
+    with pytest.raises(TypeError, match=rf"{name} trains nothing: drop training"):
+        qx.infer(tiny.KEY, chain, X, name, training=tiny.TRAINING, progress=qx.NoProgress())
+    ask = lambda key: qx.infer(key, chain, X, name, num_simulations=tiny.NUM_SIMULATIONS, progress=qx.NoProgress())
+    answer = ask(tiny.KEY)
+    assert 0.9 * tiny.NUM_SIMULATIONS < answer.num_simulator_calls <= tiny.NUM_SIMULATIONS
+    assert (answer.method, answer.estimator, answer.training) == (name, None, None)
+    draws = answer.posterior.sample(tiny.KEY, 100)
+    assert bool(chain.prior.contains(draws).all())
+    np.testing.assert_array_equal(draws, ask(tiny.KEY).posterior.sample(tiny.KEY, 100))
+    assert not np.array_equal(draws, ask(jax.random.key(4)).posterior.sample(tiny.KEY, 100))
+    with pytest.raises(TypeError, match=f"{name} trains nothing and has no likelihood"):
+        _ = answer.likelihood
+    qx.save(tmp_path / "a", answer)
+    loaded = qx.load(tmp_path / "a", simulator=chain)
+    np.testing.assert_array_equal(draws, loaded.posterior.sample(tiny.KEY, 100))
+    np.testing.assert_array_equal(answer.posterior.log_prob(THETA), loaded.posterior.log_prob(THETA))
+    assert json.loads(json.dumps(loaded.to_dict())) == json.loads(json.dumps(answer.to_dict()))
+    assert qx.plot(loaded).axes
+
+
 # -- the same call gives the same bits -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_same_key_same_bits_by_name_or_by_value(name, monkeypatch):
     assert same(door.named(name), CATALOGUE[name]())
     monkeypatch.setattr(door, "CATALOGUE", {name: functools.partial(tiny.method, name)})
@@ -127,7 +153,7 @@ def test_same_key_same_bits_by_name_or_by_value(name, monkeypatch):
     assert not np.array_equal(says(first.value), says(other.value))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_what_is_saved_answers_the_same(name, tmp_path):
     trained = tiny.trained(name)
     qx.save(tmp_path / "m", trained, seed=tiny.SEED)
@@ -140,7 +166,7 @@ def test_what_is_saved_answers_the_same(name, tmp_path):
     np.testing.assert_array_equal(says(trained.value), says(loaded.value))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_simulations_made_before_need_no_simulator(name):
     sims = gathered(name)
     solution = tiny.train(name, None, sims=sims)
@@ -157,7 +183,7 @@ FEWER = 998
 OTHERWISE = qx.Training(num_steps=6, learning_rate=3e-3, weight_decay=0.01, clip_norm=0.5, patience=5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_other_numbers_compile_nothing(name):
     assert bucket(FEWER) == bucket(tiny.NUM_SIMULATIONS)
     tiny.train(name)
@@ -187,6 +213,8 @@ def test_compiling_is_seen():
 VALUES: dict[Any, tuple[str, Any]] = {  # type or option -> what TOML says, and what Python says
     int: ("5", 5),
     float: ("0.5", 0.5),
+    "num_sets": ("200", 200),
+    "refinement": ("{ search = 'zoom', share = 0.25 }", Refinement(qx.Zoom(), 0.25)),
     bool: ("true", True),
     qx.MLP: ("{ widths = [5, 6], members = 2, activation = 'tanh' }", qx.MLP((5, 6), 2, "tanh")),
     qx.Flow: ("{ layers = 3, width = 7, knots = 4 }", qx.Flow(3, 7, 4)),

@@ -1,5 +1,6 @@
 """`train` and `infer`: what they return, what they refuse, and that they add nothing to what the verbs say."""
 
+import dataclasses
 import json
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from chain import chain
 
 import quincunx as qx
 from quincunx.methods import door
+from quincunx.methods.method import Budget, Refinement
 from quincunx.problems import gaussian, poisson
 
 X = np.array([3.0, 4.0, 5.0, 2.0, 3.0, 4.0, 1.0, 6.0, 3.0, 2.0, 7.0, 4.0])
@@ -40,14 +42,36 @@ def test_infer_trains_for_the_data_at_hand(name, monkeypatch):
     """By `train`, with half of the key, for as many observations as there are."""
     monkeypatch.setattr(door, "fit", tiny.untrained)
     x = np.linspace(-1, 1, 300)
-    method = qx.ALFI(network=qx.Machine(**tiny.MACHINE)) if name == "alfi" else tiny.method(name)
+    alone = Refinement(qx.Zoom(), 0)
+    method = qx.ALFI(network=qx.Machine(**tiny.MACHINE), refinement=alone) if name == "alfi" else tiny.method(name)
     found = qx.infer(KEY, chain, x, method, num_simulations=8000, progress=QUIET)
     own = qx.train(jax.random.split(KEY)[0], chain, method, num_simulations=8000, num_observations=300)
     assert eqx.tree_equal(found.estimator, own.value)
     assert found.training.statistics == own.statistics
     assert (found.method, found.seed) == (name, 5)
     if name == "alfi":
-        assert found.estimator.observation_range[1] == 100  # 3,000 / 4 would be too few sets
+        assert found.estimator.observation_range[1] == 100  # of 345 there are too few sets
+
+
+def test_infer_improves_on_the_machine_by_rounds_of_its_own_share(monkeypatch):
+    monkeypatch.setattr(door, "fit", tiny.untrained)
+    x, zoom = np.linspace(-1, 1, 50), qx.Zoom(num_sets=100)
+    method = tiny.method("alfi", refinement=Refinement(zoom, 0.25))
+    found = qx.infer(KEY, chain, x, method, num_simulations=8000, progress=QUIET)
+    own = qx.train(jax.random.split(KEY)[0], chain, method, num_simulations=6000, num_observations=50)
+    assert eqx.tree_equal(found.estimator, own.value)
+    before = own.value.infer(jax.random.split(KEY)[1], found.estimator.observations(x))
+    np.testing.assert_array_equal(found.before.value.psi, before.value.psi)
+    after = zoom.search(jax.random.split(KEY)[1], chain, found.x, Budget(2000, 50), QUIET, before.value)
+    assert after.value.summary() == found.posterior.summary()
+    assert found.num_simulator_calls == sum(each.statistics["num_simulator_calls"] for each in (own, before, after))
+    assert found.warnings == (*own.warnings, *after.warnings)
+
+
+def test_training_for_one_data_set_is_shorter_where_the_answer_is_improved_on():
+    assert qx.ALFI().training_for_one == dataclasses.replace(qx.ALFI().card.training, num_steps=400)
+    assert qx.ALFI(refinement=Refinement(qx.Zoom(), 0)).training_for_one == qx.ALFI().card.training
+    assert qx.ALICES().training_for_one == qx.ALICES().card.training
 
 
 def test_of_a_method_that_gives_a_likelihood_there_are_regions():

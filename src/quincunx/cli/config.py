@@ -22,7 +22,7 @@ from ..core.fit import Training
 from ..core.names import nearest
 from ..core.solution import Key
 from ..methods import CATALOGUE
-from ..methods.method import AbstractMethod
+from ..methods.method import AbstractLearner, Method
 
 
 def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mappin
     return {**dict.fromkeys(types_of), **merged, **tables}
 
 
-def method_of(merged: Mapping[str, Any]) -> AbstractMethod:
+def method_of(merged: Mapping[str, Any]) -> Method:
     """The method that the settings name, with their options."""
     name = merged["method"] or defaults.METHOD
     if name not in CATALOGUE:
@@ -63,13 +63,17 @@ def method_of(merged: Mapping[str, Any]) -> AbstractMethod:
     return build(CATALOGUE[name], merged["options"], f"{name}: ")
 
 
-def training_of(merged: Mapping[str, Any], method: AbstractMethod) -> Training:
-    """The method's own training, with what the settings change of it."""
+def training_of(merged: Mapping[str, Any], method: Method, *, for_one: bool = False) -> Training | None:
+    """The method's own training, for one data set or any, with what the settings change; None if it trains nothing."""
     table = merged["training"]
+    if not isinstance(method, AbstractLearner):
+        if table:
+            raise ValueError(f"{method.name} trains nothing: drop the table training")
+        return None
     hints = options_of(Training)
     _check_names(table, hints, "training.")
     changes = {name: convert(hints[name], value, f"training.{name}") for name, value in table.items()}
-    return dataclasses.replace(method.card.training, **changes)
+    return dataclasses.replace(method.training_for_one if for_one else method.card.training, **changes)
 
 
 def seed_of(merged: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ def demo(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Infer the rate of Rutherford and Geiger's alpha particles (1910): real data, one line, three minutes."""
+    """Infer the rate of Rutherford and Geiger's alpha particles (1910): real data, one line, a minute."""
     with errors():
         from ..core.progress import RichProgress
         from . import demonstration
@@ -25,7 +25,8 @@ def demo(
         kinds = {"out": str, "method": str, "simulations": int, "seed": int}
         merged = settings(config, {"out": out, "seed": seed}, kinds)
         folder, method = Path(merged["out"] or "quincunx-demo"), method_of(merged)
-        how = {"num_simulations": merged["simulations"], "training": training_of(merged, method), "method": method}
+        training = training_of(merged, method, for_one=True)
+        how = {"num_simulations": merged["simulations"], "training": training, "method": method}
         found = demonstration.demonstrate(key_of(merged), folder, RichProgress(), how)
         if as_json:
             print_json({**found.to_dict(), "files": [str(folder / name) for name in demonstration.FILES]})

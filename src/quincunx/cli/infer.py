@@ -108,7 +108,7 @@ def _answer(reference: str | None, merged: Mapping[str, Any], folder: Path | Non
     if simulator is None:
         raise ValueError("give a SIMULATOR to train for, or --model MODEL_DIR")
     x = read_data(merged, event_shape_of(simulator))
-    with kept_in(folder / FILES[2] if folder else Path(f"quincunx-{simulator.name}"), merged) as how:
+    with kept_in(folder / FILES[2] if folder else Path(f"quincunx-{simulator.name}"), merged, for_one=True) as how:
         return run_inference(key_of(merged), simulator, x, method_of(merged), progress=RichProgress(), **how)
 
 

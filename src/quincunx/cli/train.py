@@ -94,7 +94,7 @@ def train(
 
 
 @contextlib.contextmanager
-def kept_in(folder: Path, merged: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def kept_in(folder: Path, merged: Mapping[str, Any], *, for_one: bool = False) -> Iterator[dict[str, Any]]:
     """How to train, with a checkpoint that lies beside the folder for as long as it takes."""
     from ..campaigns.save import check_target
     from ..core.solution import InferenceError
@@ -107,7 +107,7 @@ def kept_in(folder: Path, merged: Mapping[str, Any]) -> Iterator[dict[str, Any]]
     try:
         yield {
             "num_simulations": merged["simulations"],
-            "training": training_of(merged, method_of(merged)),
+            "training": training_of(merged, method_of(merged), for_one=for_one),
             "checkpoint": checkpoint,
             "resume": bool(merged["resume"]),
         }

@@ -33,8 +33,8 @@ def option_names(function: Callable[..., Any]) -> tuple[str, ...]:
 def options_checked(elsewhere: Elsewhere = lambda *_: None) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorator of a public function of a key and more: what cannot be meant is refused with what to write instead.
 
-    That is an option that it does not have, a first argument that is no key, and a number of things, `num_...`, that is
-    no whole number: a `TypeError` each.
+    That is an option that it does not have, a first argument that is no key, a number of things, `num_...`, that is no
+    whole number: a `TypeError` each; and such a number below 1: a `ValueError`.
 
     elsewhere: `(name, value, arguments) -> advice`, for options that belong to one of the arguments; None for others.
     """
@@ -49,8 +49,8 @@ def options_checked(elsewhere: Elsewhere = lambda *_: None) -> Callable[[Callabl
                     advice = elsewhere(name, value, {**dict(zip(known, args, strict=False)), **kwargs})
                     advice = advice or f"{nearest(name, known)[2:-1] or 'it takes ' + ', '.join(known)}"
                     raise TypeError(f"{function.__name__}: unknown option {name!r}; {advice}")
-                if name.startswith("num_") and value is not None and type(value) is not int:
-                    _check_whole(name, value)
+                if name.startswith("num_") and value is not None and (type(value) is not int or value < 1):
+                    _check_count(name, value)
             if args and getattr(args[0], "dtype", None) is None:
                 raise TypeError(f"key: expected one such as jax.random.key(0), got {type(args[0]).__name__}")
             return function(*args, **kwargs)
@@ -60,13 +60,15 @@ def options_checked(elsewhere: Elsewhere = lambda *_: None) -> Callable[[Callabl
     return decorate
 
 
-def _check_whole(name: str, value: Any) -> None:
+def _check_count(name: str, value: Any) -> None:
     try:
         operator.index(value)
     except TypeError as error:
         whole = isinstance(value, float) and value.is_integer()
         fix = f"; write {int(value)}" if whole else ""
         raise TypeError(f"{name}: expected a whole number, got {value!r}{fix}") from error
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def check_function(function: Any, arguments: Sequence[str], gives: str) -> None:

@@ -81,8 +81,6 @@ def run(
     """
     if not isinstance(kernel, AbstractKernel):
         raise TypeError(f"kernel: expected one, such as a trained RecurrentMachine, got {type(kernel).__name__}")
-    if num_iterations is not None and num_iterations < 1:
-        raise ValueError(f"num_iterations must be at least 1, got {num_iterations}")
     return iterate(key, kernel, kernel.observations(x), num_iterations, progress, throw)
 
 

@@ -6,12 +6,12 @@ from types import MappingProxyType
 from .alfi import ALFI
 from .density import NLE, SCANDAL
 from .histogram import Histogram
-from .method import AbstractMethod
+from .method import Method
 from .ratio import ALICE, ALICES, CARL, CASCAL, NRE, RASCAL, ROLR, BalancedNRE
 from .score import SALLINO, SALLY
 from .zoom import Zoom
 
-CATALOGUE: Mapping[str, Callable[..., AbstractMethod]] = MappingProxyType(
+CATALOGUE: Mapping[str, Callable[..., Method]] = MappingProxyType(
     {
         make().name: make
         for make in (

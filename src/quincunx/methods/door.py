@@ -25,10 +25,10 @@ from . import CATALOGUE
 from .method import (
     GOLD,
     AbstractLearner,
-    AbstractMethod,
     AbstractSearch,
     Budget,
     Job,
+    Method,
     Refinement,
     columns,
     failure_warnings,
@@ -38,7 +38,7 @@ from .method import (
 TRAIN_STREAM = 0x54524149  # a stream of its own, so that the same key may be given to `infer` afterwards
 
 
-def named(method: str | AbstractMethod, **options: Any) -> AbstractMethod:
+def named(method: str | Method, **options: Any) -> Method:
     """The method of that name in the catalogue, with options; a method is returned as it is.
 
     Raises
@@ -46,7 +46,7 @@ def named(method: str | AbstractMethod, **options: Any) -> AbstractMethod:
     ValueError: an unknown name (the nearest is named).
     TypeError: what is neither, or an option that the method does not have.
     """
-    if isinstance(method, AbstractMethod) and not options:
+    if isinstance(method, Method) and not options:
         return method
     if not isinstance(method, str):
         call = f"; call it: {method.__name__}()" if method in CATALOGUE.values() else ""
@@ -59,7 +59,7 @@ def named(method: str | AbstractMethod, **options: Any) -> AbstractMethod:
 def _elsewhere(name: str, value: Any, given: Mapping[str, Any]) -> str | None:
     """Where to write an option of the training or of the method that was chosen."""
     method = given.get("method") or METHOD
-    own = method.card.name if isinstance(method, AbstractMethod) else method
+    own = method.card.name if isinstance(method, Method) else method
     makers = {maker.__name__: maker for maker in CATALOGUE.values() if name in option_names(maker)}
     chosen = CATALOGUE[own].__name__ if own in CATALOGUE else None
     if chosen in makers:
@@ -71,7 +71,7 @@ def _elsewhere(name: str, value: Any, given: Mapping[str, Any]) -> str | None:
 def train(
     key: Key,
     simulator: AbstractSimulator | None = None,
-    method: str | AbstractMethod = METHOD,
+    method: str | Method = METHOD,
     *,
     num_simulations: int | None = None,
     num_observations: int | None = None,
@@ -119,7 +119,7 @@ def train(
     loss = method.loss  # which refuses options that it cannot use
     if not isinstance(training, Training | None):
         raise TypeError(f"training: expected one such as qx.Training(num_steps=1000), got {type(training).__name__}")
-    budget = _budget(method, num_simulations, num_observations)
+    budget = Budget(num_simulations or method.card.num_simulations, num_observations)
     gather_key, build_key, fit_key, finish_key = jax.random.split(jax.random.fold_in(key, TRAIN_STREAM), 4)
     if sims is None:
         if simulator is None:
@@ -148,19 +148,12 @@ def train(
     return method.finish(finish_key, solution, Job(simulator, sims, budget, reporter))
 
 
-def _budget(method: AbstractMethod, num_simulations: int | None, num_observations: int | None) -> Budget:
-    for name, count in [("num_simulations", num_simulations), ("num_observations", num_observations)]:
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-    return Budget(num_simulations or method.card.num_simulations, num_observations)
-
-
 def possible(sims: Batch) -> list[str]:
     """The names of the methods that these simulations have all the columns for."""
     return [name for name, make in CATALOGUE.items() if columns(sims) >= set(make().needs)]
 
 
-def _check_simulator(method: AbstractMethod, simulator: AbstractSimulator) -> None:
+def _check_simulator(method: Method, simulator: AbstractSimulator) -> None:
     if not isinstance(simulator, AbstractSimulator):
         raise not_a_simulator(simulator)
     gold = [name for name in method.needs if name in GOLD]
@@ -173,7 +166,7 @@ def _check_simulator(method: AbstractMethod, simulator: AbstractSimulator) -> No
         )
 
 
-def _check_columns(method: AbstractMethod, sims: Batch) -> None:
+def _check_columns(method: Method, sims: Batch) -> None:
     missing = [name for name in method.needs if name not in columns(sims)]
     if missing:
         raise ValueError(
@@ -187,7 +180,7 @@ def infer(
     key: Key,
     simulator: AbstractSimulator | None,
     x: Array,
-    method: str | AbstractMethod | None = None,
+    method: str | Method | None = None,
     *,
     estimator: AbstractEstimator | Solution[Any] | None = None,
     num_simulations: int | None = None,
@@ -231,16 +224,16 @@ def infer(
         raise not_a_simulator(simulator)
     chosen = named(method or METHOD)
     x = as_observations(x, event_shape_of(simulator), f"the simulator {simulator.name!r}")
-    budget = _budget(chosen, num_simulations, len(x))
+    budget = Budget(num_simulations or chosen.card.num_simulations, len(x))
     if isinstance(chosen, AbstractSearch):
         if training is not None:
             raise TypeError(f"{chosen.name} trains nothing: drop training")
         found = chosen.search(infer_key, simulator, x, budget, reporter)
         return Answer(simulator, x, None, found, None, chosen.name, _seed_of(key))
-    assert isinstance(chosen, AbstractLearner)
     after, share = _after(chosen, budget)
     if after is not None:
-        how = {"num_simulations": budget.num_simulations - share, "training": training or after.training}
+        how["num_simulations"] = budget.num_simulations - share
+    how["training"] = training or chosen.training_for_one
     solution = train(
         train_key, simulator, chosen, num_observations=len(x), checkpoint=checkpoint, resume=resume,
         progress=reporter, **how,

@@ -123,16 +123,18 @@ class Refinement(eqx.Module):
     ------
     search: begins from the estimator's answer.
     share: of the budget, for the search; 0 for no search at all.
-    training: of the estimator, where it only has to find where the search begins.
+    num_steps: of the estimator's training, which only has to find where the search begins.
     """
 
     search: AbstractSearch
     share: float = eqx.field(static=True, default=0.5)
-    training: Training = eqx.field(static=True, default=Training(num_steps=400))
+    num_steps: int = eqx.field(static=True, default=400)
 
     def __check_init__(self):
         if not 0 <= self.share < 1:
             raise ValueError(f"share must be in [0, 1), got {self.share}")
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
 
 
 class AbstractLearner(AbstractMethod):
@@ -142,6 +144,14 @@ class AbstractLearner(AbstractMethod):
     @abc.abstractmethod
     def refinement(self) -> Refinement | None:
         """What `infer` does after it; None for nothing."""
+
+    @property
+    def training_for_one(self) -> Training:
+        """How it is trained by default where only one data set is asked about."""
+        after, training = self.refinement, self.card.training
+        return (
+            training if after is None or not after.share else dataclasses.replace(training, num_steps=after.num_steps)
+        )
 
     @property
     @abc.abstractmethod
@@ -163,6 +173,9 @@ class AbstractLearner(AbstractMethod):
     @abc.abstractmethod
     def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
         """The solution of a fit that did not fail, with an estimator for its value, and more to say about it."""
+
+
+Method = AbstractLearner | AbstractSearch  # every method is one of the two
 
 
 def columns(sims: Batch) -> set[str]:

@@ -8,7 +8,7 @@
 
 The noise of the observed summaries is that of the simulated ones, scaled to the number of observations: a set may be a
 part of the size of the data, which are then taken as so many blocks. What a regression loses, the calibration sees:
-widths are true whether or not the statistics hold all there is to know, and the means are free of the regression's bias.
+widths are true whether or not the statistics hold all there is to know, and the regression's bias is taken out.
 
 What it asks for is that, near the answer, the summaries are about normal, and that the posterior has one piece.
 """
@@ -18,7 +18,6 @@ from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..answers.bayes.box import Box
@@ -43,7 +42,7 @@ SETTLED = (0.6, 1.5)  # a round that changes the widths by a factor in between h
 OFF_CENTRE = 1.5  # standard deviations of the region, from its middle to the answer: beyond, one more round
 TOO_WIDE = 12.0  # of a last region, in standard deviations of the answer
 ODD = 5.0  # standard deviations of a statistic of the data from those simulated at the answer
-VAGUE = 0.9  # of the prior's width
+VAGUE = 0.95  # of the prior's width
 QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
 
 CARD = Card("zoom", "Fearnhead and Prangle 2012, arXiv:1004.1112", "posterior", 300_000)
@@ -69,8 +68,9 @@ class Zoom(AbstractSearch):
     def __check_init__(self):
         if self.num_sets < FEWEST_SETS:
             raise ValueError(f"num_sets must be at least {FEWEST_SETS}, got {self.num_sets}: regressions need them")
-        if not (self.share > 0 and self.last > 0 and self.share + self.last <= 1):
-            raise ValueError(f"share and last must be positive, and 1 together at most; got {self.share}, {self.last}")
+        for name in ("share", "last"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
 
     def search(
         self,
@@ -81,12 +81,13 @@ class Zoom(AbstractSearch):
         progress: AbstractProgress,
         start: AbstractPosterior | None = None,
     ) -> Solution[LocalPosterior]:
-        total, each = budget.num_simulations, self.share * budget.num_simulations
-        if each < FEWEST_SETS:
+        total = budget.num_simulations
+        if total < 4 * FEWEST_SETS:
             raise ValueError(
-                f"num_simulations: a round of {each:.0f} observations is too little to regress on; give at least "
-                f"{np.ceil(FEWEST_SETS / self.share):.0f} in all"
+                f"num_simulations: {total} observations are too few to regress on in rounds; give {4 * FEWEST_SETS} at "
+                "least, better a hundred times as many"
             )
+        each = max(self.share * total, FEWEST_SETS)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
         box, data, spent = Box(simulator.prior), np.asarray(x, np.float64), 0
         place = _anywhere(key, box) if start is None else _around(rng, box, start)

@@ -69,9 +69,6 @@ def simulate(
         )
     if not isinstance(simulator, AbstractSimulator):
         raise not_a_simulator(simulator)
-    for name, count in [("num_simulations", num_simulations), ("num_observations", num_observations)]:
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
     theta_key, x_key = jax.random.split(key)
     prior = simulator.prior
     rows = np.asarray(prior.sample(theta_key, num_simulations or 0)) if theta is None else prior.rows(theta)

@@ -17,7 +17,7 @@ from ...gold.mined import MinedSimulator
 from ...gold.reference import MarginalReference, PointReference
 from ...methods import ALICE, ALICES, CARL, CASCAL, NLE, RASCAL, ROLR, SALLINO, SALLY, SCANDAL
 from ...methods.door import train
-from ...methods.method import AbstractMethod
+from ...methods.method import Method
 from ...methods.nets.flows import Flow
 from ...methods.nets.mlp import MLP
 from ...problems import galton, galton_board, galton_distribution, galton_positions
@@ -46,7 +46,7 @@ NETWORK = MLP((32, 32), members=5, activation="tanh")
 FLOW = Flow(width=16, knots=6)
 
 
-def methods(theta_reference: float, batch_size: int) -> dict[str, AbstractMethod]:
+def methods(theta_reference: float, batch_size: int) -> dict[str, Method]:
     """Every method of the family, with the same networks and batches, against one point."""
     at = [theta_reference]
     point: Any = {"reference": PointReference(at), "network": NETWORK, "batch_size": batch_size}
@@ -59,13 +59,13 @@ def methods(theta_reference: float, batch_size: int) -> dict[str, AbstractMethod
     }
 
 
-def estimate(board: MinedSimulator, method: AbstractMethod, num_simulations: int, seed: int) -> AbstractRatio:
+def estimate(board: MinedSimulator, method: Method, num_simulations: int, seed: int) -> AbstractRatio:
     """One estimator, from `num_simulations` simulations in all, as a user would train it."""
     key = jax.random.fold_in(jax.random.key(seed), num_simulations)
     return train(key, board, method, num_simulations=num_simulations, training=_training(num_simulations)).value
 
 
-def local_estimate(board: MinedSimulator, method: AbstractMethod, num_simulations: int, seed: int) -> AbstractRatio:
+def local_estimate(board: MinedSimulator, method: Method, num_simulations: int, seed: int) -> AbstractRatio:
     """SALLY without a simulator to fill histograms: the local model, with all simulations in the score."""
     key = jax.random.fold_in(jax.random.key(seed), num_simulations)
     sims = mine(key, board, num_simulations=num_simulations, theta=np.array([[PAIR[1]]]), reference=None)

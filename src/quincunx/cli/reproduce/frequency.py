@@ -18,7 +18,7 @@ from ...core.fit import Training
 from ...core.solution import Key
 from ...methods import ALICES, NRE
 from ...methods.door import train
-from ...methods.method import AbstractMethod
+from ...methods.method import Method
 from ...methods.nets.mlp import MLP
 from ...problems import eft, galton, weinberg
 from ...sample.black_box import AbstractJaxSimulator
@@ -38,7 +38,7 @@ class Case(NamedTuple):
     """
 
     simulator: AbstractJaxSimulator
-    method: AbstractMethod | None
+    method: Method | None
     num_observations: int | None
     theta: tuple[tuple[float, ...], ...]
 

@@ -15,7 +15,7 @@ from ...core.fit import Training
 from ...gold.reference import PointReference
 from ...methods import ALICE, ALICES, CARL, CASCAL, NLE, RASCAL, ROLR, SALLINO, SALLY, SCANDAL, Histogram
 from ...methods.door import train
-from ...methods.method import AbstractMethod
+from ...methods.method import Method
 from ...methods.nets.flows import Flow
 from ...problems import eft
 from ...sample.simulate import simulate
@@ -58,7 +58,7 @@ class Judge:
         return float(np.mean(self.truth**2))
 
 
-def methods(batch_size: int) -> dict[str, AbstractMethod]:
+def methods(batch_size: int) -> dict[str, Method]:
     """Every method, against the Standard Model."""
     at = PointReference(STANDARD_MODEL)
     batch: Any = {"batch_size": batch_size}

@@ -64,24 +64,29 @@ class VectorStatistics(AbstractStatistics):
         gaps = ((q25 - q05) / 2, (q75 - q25) / 2, (q95 - q75) / 2)
         self.centre = np.stack([q05, q50, q95])
         self.scale = np.stack([np.where(gap > 0, gap, std) for gap in gaps])
+        count = x.shape[1]
+        self.levels = LEVELS if count >= 20 else FEW_LEVELS if count >= 4 else ()
+        self.enough = count >= flat.shape[1] + 2  # observations, for a covariance
 
     def __call__(self, x: np.ndarray) -> Groups:
         x = _vectors(x)
-        n, m = x.shape[:2]
+        n = len(x)
         warped = np.arcsinh((x[:, :, None] - self.centre) / self.scale)
         middle = (x - self.centre[1]) / self.scale[1]
-        groups = {"warps": warped.mean(axis=1).reshape(n, -1), "moments": _moments(middle)}
-        if m >= 4:
-            levels = LEVELS if m >= 20 else FEW_LEVELS
-            groups["quantiles"] = np.quantile(middle, levels, axis=1).swapaxes(0, 1).reshape(n, -1)
+        groups = {"warps": warped.mean(axis=1).reshape(n, -1), "moments": _moments(middle, self.enough)}
+        if self.levels:
+            groups["quantiles"] = np.quantile(middle, self.levels, axis=1).swapaxes(0, 1).reshape(n, -1)
         return groups
 
 
-def _moments(y: np.ndarray) -> np.ndarray:
-    """The normal fitted to each set y `(n, m, d)`: means, and regressions on the others, or correlations."""
+def _moments(y: np.ndarray, enough: bool) -> np.ndarray:
+    """The normal fitted to each set y `(n, m, d)`: means, and regressions on the others, or correlations.
+
+    Without enough observations for that: means, and mean products.
+    """
     _, m, d = y.shape
     mean = y.mean(axis=1)
-    if m < d + 2:
+    if not enough:
         products = np.einsum("nmi,nmj->nij", y, y) / m
         return np.concatenate([mean, products[:, *np.triu_indices(d)]], axis=1)
     centred = y - mean[:, None]

@@ -66,17 +66,11 @@ class Regression(NamedTuple):
     @staticmethod
     def of(rng: np.random.Generator, s: np.ndarray, z: np.ndarray) -> "Regression":
         scaling, fold = Scaling.of(s), rng.permutation(len(s)) % FOLDS
-        best, least = None, np.inf
-        for products in (False, True):
-            features = scaling(s, products)
-            if products and features.shape[1] > len(s) // 2:
-                break
-            own, weights, offset = _cross_fitted(features, z, fold)
-            error = float(np.sum(np.mean((own - z) ** 2, axis=0) / np.var(z, axis=0)))
-            if error < BETTER * least:
-                best, least = Regression(scaling, products, weights, offset, own), error
-        assert best is not None
-        return best
+        fits = {products: _cross_fitted(scaling(s, products), z, fold) for products in (False, True)}
+        error = [float(np.sum(np.mean((own - z) ** 2, axis=0) / np.var(z, axis=0))) for own, *_ in fits.values()]
+        products = bool(error[1] < BETTER * error[0])
+        own, weights, offset = fits[products]
+        return Regression(scaling, products, weights, offset, own)
 
     def __call__(self, s: np.ndarray) -> np.ndarray:
         return self.scaling(s, self.products) @ self.weights + self.offset
