@@ -204,7 +204,8 @@ def _exact_density(answer: Answer, at: np.ndarray) -> np.ndarray | None:
 
 def _against_simulations(figure: "SubFigure", answer: Answer, x: np.ndarray) -> None:
     simulated, label = _simulated(answer, len(x))
-    data, simulated = x.reshape(len(x), -1), simulated.reshape(*simulated.shape[:2], -1)
+    data = x.reshape(len(x), -1)
+    simulated = simulated.reshape(*simulated.shape[:2], data.shape[1])
     names = observation_columns(x.shape[1:])[:MOST_COMPONENTS]
     columns = 1 if len(names) == 1 else 2
     axes = figure.subplots(math.ceil(len(names) / columns), columns, squeeze=False).ravel()
