@@ -27,6 +27,8 @@ Where this differs from the paper, and why:
 """
 
 import abc
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -43,11 +45,15 @@ from ..core.simulator import AbstractSimulator
 from ..core.solution import Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import simulate
-from .machine import AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen
+from .machine import AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen, answers
 from .method import AbstractLearner, Budget, Card, Job, Refinement, with_notes
+from .nets.widths import Calibration, covered
 from .zoom import Zoom
 
 FEWEST_SETS = 40
+FEWEST_OF_A_SIZE = 8
+CALIBRATING = 0.3  # of the budget
+FEWEST_CALIBRATING, ENOUGH_CALIBRATING = 100, 200  # sets, in all, and of one size
 
 # -- the parts of the loss -------------------------------------------------------------------------
 
@@ -269,7 +275,8 @@ class ALFI(AbstractLearner):
         common, most = _sizes_for(budget.num_observations)
         common = self.num_observations or common
         most = self.max_observations or max(common, most)
-        layout = _layout(budget.num_simulations, common, most)
+        total = budget.num_simulations - sum(size * sets for size, sets in _calibration_sizes(budget, most).items())
+        layout = _layout(total, common, most)
         (size, share), *_ = layout.items()
         if share // size < FEWEST_SETS:
             needed = -(-FEWEST_SETS * size * budget.num_simulations // share)
@@ -282,7 +289,7 @@ class ALFI(AbstractLearner):
             simulate(
                 jax.random.fold_in(key, index),
                 simulator,
-                num_simulations=max(share // m, 8),
+                num_simulations=share // m,
                 num_observations=m,
                 progress=progress,
             )
@@ -293,12 +300,63 @@ class ALFI(AbstractLearner):
         return self.network.make(key, sims, live=self.live)
 
     def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
-        if not self.live:
-            return trained
-        shape = trained.value.shape
-        each = shape.num_iterations * shape.num_proposed * shape.num_simulated
-        calls = int(trained.statistics["num_steps"]) * self.num_problems * each
-        return with_notes(trained, {"num_simulator_calls": trained.statistics["num_simulator_calls"] + calls})
+        machine, calls = trained.value, trained.statistics["num_simulator_calls"]
+        if self.live:
+            calls += int(trained.statistics["num_steps"]) * self.num_problems * machine.calls_per_run()
+        done = with_notes(trained, {"num_simulator_calls": calls})
+        if job.simulator is None or job.budget.refined:
+            return done  # there is nothing to calibrate with, or no need to
+        parts = (job.sims,) if isinstance(job.sims, Simulations) else job.sims
+        sizes = _calibration_sizes(job.budget, parts[-1].num_observations)
+        if not sizes:
+            text = (
+                f"widths are not calibrated: {job.budget.num_simulations} observations leave too few sets for it; give "
+                "more num_simulations"
+            )
+            return with_notes(done, {}, (text,))
+        return _calibrated(key, done, job.simulator, sizes)
+
+
+def _calibration_sizes(budget: Budget, largest: int) -> dict[int, int]:
+    """Observations in a set -> sets, from a few observations to the largest training set, which get most of it.
+
+    Empty where the machine's widths do not matter, or too little can be spent on them.
+    """
+    sizes = np.unique(np.geomspace(min(10, largest), largest, 5).round().astype(int))[::-1].tolist()
+    shares = [1.0] if len(sizes) == 1 else [0.7, *[0.3 / (len(sizes) - 1)] * (len(sizes) - 1)]
+    most = CALIBRATING * budget.num_simulations
+    found = {size: min(ENOUGH_CALIBRATING, int(share * most / size)) for size, share in zip(sizes, shares, strict=True)}
+    enough = sum(found.values()) >= FEWEST_CALIBRATING and not budget.refined
+    return {size: sets for size, sets in found.items() if sets} if enough else {}
+
+
+def _calibrated(
+    key: Key, trained: Solution[Any], simulator: AbstractSimulator, sizes: Mapping[int, int]
+) -> Solution[Any]:
+    """The machine with its widths corrected on fresh sets, and the coverage found on them."""
+    simulate_key, run_key = jax.random.split(key)
+    parts = [
+        simulate(jax.random.fold_in(simulate_key, size), simulator, num_simulations=sets, num_observations=size)
+        for size, sets in sizes.items()
+    ]  # fmt: skip
+    machine, largest = trained.value, max(part.num_observations for part in parts)
+    count = np.concatenate([np.full(len(part), part.num_observations) for part in parts])
+    widths = [[(0, 0), (0, largest - part.num_observations), *[(0, 0)] * len(part.event_shape)] for part in parts]
+    x = np.concatenate([np.pad(part.x, width, mode="edge") for part, width in zip(parts, widths, strict=True)])
+    u = np.concatenate([machine.space.encoded(part.theta) for part in parts])
+    weight = (np.arange(largest) < count[:, None]).astype(np.float32)
+    fold = np.random.default_rng(0).permutation(len(u)) % 2
+    psi = answers(machine, run_key, x, weight)
+    halves = [Calibration.of(psi[fold == k], count[fold == k], u[fold == k]) for k in (0, 1)]
+    crossed = [np.asarray(jax.vmap(half)(jnp.asarray(psi), jnp.asarray(count, jnp.float32))) for half in halves]
+    coverage = covered(np.where(fold[:, None] == 0, crossed[1], crossed[0]), u).tolist()
+    calls = trained.statistics["num_simulator_calls"] + len(u) * machine.calls_per_run()
+    calls += sum(part.num_simulator_calls for part in parts)
+    extra = {"num_simulator_calls": calls, "num_calibration_sets": len(u)}
+    if len(coverage) == machine.prior.dim:
+        extra |= {f"coverage_95_{name}": each for name, each in zip(machine.prior.columns, coverage, strict=True)}
+    value = dataclasses.replace(machine, calibration=Calibration.of(psi, count, u))
+    return with_notes(trained, extra, value=value)
 
 
 def _sizes_for(count: int | None) -> tuple[int, int]:
@@ -309,11 +367,12 @@ def _sizes_for(count: int | None) -> tuple[int, int]:
 def _layout(budget: int, common: int, most: int) -> dict[int, int]:
     """Observations per set -> observations in all sets of that size, so that one machine serves many sizes.
 
-    About half of the budget goes to sets of `common` observations, the rest to fewer, larger sets of up to `most`.
+    About half of the budget goes to sets of `common` observations, the rest to fewer, larger sets of up to `most`;
+    sizes that it does not give a few sets of are left out.
     """
     ratio = most / common
     if ratio <= 1.5:
         return {most: budget}
-    if ratio <= 6:
-        return {common: budget * 2 // 3, most: budget // 3}
-    return {common: budget * 2 // 5, common * 5: budget * 3 // 10, most: budget * 3 // 10}
+    parts = [(most, 1 / 3)] if ratio <= 6 else [(common * 5, 0.3), (most, 0.3)]
+    larger = {size: share for size, part in parts if (share := int(part * budget)) >= FEWEST_OF_A_SIZE * size}
+    return {common: budget - sum(larger.values()), **larger}

@@ -116,16 +116,24 @@ def train(
             f"{method.name} trains nothing: it answers for one data set; give that to qx.infer(key, simulator, x, "
             f"{method.name!r})"
         )
-    loss = method.loss  # which refuses options that it cannot use
     if not isinstance(training, Training | None):
         raise TypeError(f"training: expected one such as qx.Training(num_steps=1000), got {type(training).__name__}")
     budget = Budget(num_simulations or method.card.num_simulations, num_observations)
+    keeping = {"checkpoint": checkpoint, "resume": resume, "throw": throw}
+    return _trained(key, simulator, method, budget, sims, training or method.card.training, reporter, keeping)
+
+
+def _trained(
+    key: Key, simulator: AbstractSimulator | None, method: AbstractLearner, budget: Budget, sims: Batch | None,
+    training: Training, progress: AbstractProgress, keeping: Mapping[str, Any],
+) -> Solution[Any]:  # fmt: skip
+    loss = method.loss  # which refuses options that it cannot use
     gather_key, build_key, fit_key, finish_key = jax.random.split(jax.random.fold_in(key, TRAIN_STREAM), 4)
     if sims is None:
         if simulator is None:
             raise ValueError(f"{method.name}: give a simulator, or simulations that it can learn from")
         _check_simulator(method, simulator)
-        sims = method.gather(gather_key, simulator, budget, reporter)
+        sims = method.gather(gather_key, simulator, budget, progress)
     else:
         _check_columns(method, sims)
         method.check(sims)
@@ -133,11 +141,7 @@ def train(
     if loss is None:
         solution: Solution[Any] = Solution(None, Status.SUCCESS, {}, {})
     else:
-        chosen = training or method.card.training
-        solution = fit(
-            fit_key, net, loss, sims, training=chosen, checkpoint=checkpoint, resume=resume, progress=reporter,
-            throw=throw,
-        )  # fmt: skip
+        solution = fit(fit_key, net, loss, sims, training=training, progress=progress, **keeping)
     parts = (sims,) if isinstance(sims, Simulations) else sims
     calls = sum(part.num_simulator_calls for part in parts)
     solution = dataclasses.replace(solution, statistics={**solution.statistics, "num_simulator_calls": calls})
@@ -145,7 +149,7 @@ def train(
         solution = with_notes(solution, {}, failure_warnings(sims))
     if solution.status is Status.DIVERGED:
         return solution
-    return method.finish(finish_key, solution, Job(simulator, sims, budget, reporter))
+    return method.finish(finish_key, solution, Job(simulator, sims, budget, progress))
 
 
 def possible(sims: Batch) -> list[str]:
@@ -209,9 +213,8 @@ def infer(
     """
     reporter = RichProgress() if progress is None else progress
     train_key, infer_key = jax.random.split(key)
-    how = {"num_simulations": num_simulations, "training": training}
     if estimator is not None:
-        for option, value in [("method", method), *how.items()]:
+        for option, value in [("method", method), ("num_simulations", num_simulations), ("training", training)]:
             if value is not None:
                 raise TypeError(f"an estimator is trained already: drop {option}, or the estimator")
         net = _checked(estimator, simulator)
@@ -231,13 +234,10 @@ def infer(
         found = chosen.search(infer_key, simulator, x, budget, reporter)
         return Answer(simulator, x, None, found, None, chosen.name, _seed_of(key))
     after, share = _after(chosen, budget)
-    if after is not None:
-        how["num_simulations"] = budget.num_simulations - share
-    how["training"] = training or chosen.training_for_one
-    solution = train(
-        train_key, simulator, chosen, num_observations=len(x), checkpoint=checkpoint, resume=resume,
-        progress=reporter, **how,
-    )  # fmt: skip
+    first = Budget(budget.num_simulations - share, len(x), refined=after is not None)
+    keeping = {"checkpoint": checkpoint, "resume": resume}
+    how = training or chosen.training_for_one
+    solution = _trained(train_key, simulator, chosen, first, None, how, reporter, keeping)
     net, before = solution.value, None
     inferred = _inferred(infer_key, net, x, reporter)
     if after is not None and inferred is not None:

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..answers.bayes.posterior import MixturePosterior
 from ..answers.bayes.space import Gaussian, Space
 from ..answers.estimates import AbstractPosteriorEstimator
+from ..core.batches import filled
 from ..core.loss import Batch
 from ..core.run import AbstractKernel, iterate
 from ..core.simulations import Simulations
@@ -22,9 +24,11 @@ from ..core.solution import Array, Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
 from .nets.encoder import SetEncoder, Summary
 from .nets.novelty import Novelty
+from .nets.widths import Calibration
 
 LOG_SCALES = (-9.0, 2.0)  # proposals neither collapse to a point nor spread far beyond the prior
 WELL_COVERED = 300  # simulated sets; with fewer, intervals were seen to under-cover
+BLOCK = 64  # sets that are run at once
 BANK = 448  # members of a training batch's bank, with the defaults of `ALFI`
 
 
@@ -92,11 +96,12 @@ class Seen(NamedTuple):
 
 
 class MachineState(NamedTuple):
-    """The state of a run: what is seen of the real observations, where simulated sets come from, and psi."""
+    """The state of a run: what is seen of the real observations, where simulated sets come from, psi, and m."""
 
     seen_real: Seen
     supply: AbstractSupply
     progressing: Progressing
+    count: jax.Array
 
 
 class Machine(eqx.Module):
@@ -176,7 +181,7 @@ class Machine(eqx.Module):
             ),
             simulator=first.simulator,
             event_shape=first.event_shape,
-            live=isinstance(first.simulator, AbstractJaxSimulator),
+            live=live,
         )
 
 
@@ -195,6 +200,7 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
     event_shape: shape of one observation.
     simulator: run in every iteration of `run` when `live` is True.
     live: see `with_bank` and `with_simulator`.
+    calibration: of the answers; None where there was none.
     """
 
     space: Space
@@ -215,6 +221,7 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
     simulator: AbstractSimulator = eqx.field(static=True)
     event_shape: tuple[int, ...] = eqx.field(static=True)
     live: bool = eqx.field(static=True)
+    calibration: Calibration | None = None
 
     @property
     def num_iterations(self) -> int:
@@ -283,19 +290,28 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
 
     def init(self, key: Key, x: jax.Array, weight: jax.Array) -> MachineState:
         theta = self.space.prior.sample(key, 1)
-        return MachineState(self.see_real(x, weight), self._supply(), self.start(self.space.encode(theta)[0]))
+        begun = self.start(self.space.encode(theta)[0])
+        return MachineState(self.see_real(x, weight), self._supply(), begun, jnp.sum(weight))
 
     def step(self, key: Key, state: MachineState) -> tuple[MachineState, dict[str, jax.Array]]:
         after = self.update(key, state.supply, state.seen_real, state.progressing)
-        proposal = MixturePosterior(self.space, after.psi[None])
-        record = {"psi": after.psi, "mean": proposal.mean, "std": proposal.std}
+        psi = self._calibrated(after.psi, state.count)
+        proposal = MixturePosterior(self.space, psi[None])
+        record = {"psi": psi, "mean": proposal.mean, "std": proposal.std}
         return state._replace(progressing=after), record
 
     def estimate(self, state: MachineState) -> MixturePosterior:
-        return MixturePosterior(self.space, state.progressing.psi[None])
+        return MixturePosterior(self.space, self._calibrated(state.progressing.psi, state.count)[None])
+
+    def _calibrated(self, psi: jax.Array, count: jax.Array) -> jax.Array:
+        return psi if self.calibration is None else self.calibration(psi, count)
 
     def calls_per_iteration(self) -> int:
         return self.shape.num_proposed * self.shape.num_simulated if self.live else 0
+
+    def calls_per_run(self) -> int:
+        """Simulated observations that a run of the default length asks of the simulator."""
+        return self.num_iterations * self.calls_per_iteration()
 
     def infer(self, key: Key, x: jax.Array) -> Solution[MixturePosterior]:
         solution = iterate(key, self, x)
@@ -334,13 +350,16 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
 
 
 @eqx.filter_jit
-def trajectories(machine: RecurrentMachine, key: Key, x: Array, num_iterations: int | None = None) -> jax.Array:
+def trajectories(
+    machine: RecurrentMachine, key: Key, x: Array, num_iterations: int | None = None, weight: Array | None = None
+) -> jax.Array:
     """Run one machine on many sets of observations at once, each from its own initial proposal.
 
     Parameters
     ----------
     x: `(n, m, *event)`, n sets of m observations.
     num_iterations: T by default.
+    weight: `(n, m)`, 1 for the observations that count, 0 for others; all count by default.
 
     Returns
     -------
@@ -348,15 +367,27 @@ def trajectories(machine: RecurrentMachine, key: Key, x: Array, num_iterations: 
     """
     count = machine.num_iterations if num_iterations is None else num_iterations
 
-    def one(key: Key, x: jax.Array) -> jax.Array:
+    def one(key: Key, x: jax.Array, weight: jax.Array) -> jax.Array:
         init_key, step_key = jax.random.split(key)
-        state = machine.init(init_key, x, jnp.ones(len(x)))
+        state = machine.init(init_key, x, weight)
 
         def body(now: Progressing, key: Key) -> tuple[Progressing, jax.Array]:
             after = machine.update(key, supply, state.seen_real, now)
-            return after, after.psi
+            return after, machine._calibrated(after.psi, state.count)
 
         return jax.lax.scan(body, state.progressing, jax.random.split(step_key, count))[1]
 
     supply = machine._supply()
-    return jax.vmap(one)(jax.random.split(key, len(x)), jnp.asarray(x))
+    weight = jnp.ones(x.shape[:2]) if weight is None else weight
+    return jax.vmap(one)(jax.random.split(key, len(x)), jnp.asarray(x), jnp.asarray(weight))
+
+
+def answers(machine: RecurrentMachine, key: Key, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """psi `(n, p)` after the default number of iterations on sets x `(n, m, *event)`, in blocks of one size."""
+    found = []
+    for start in range(0, len(x), BLOCK):
+        rows = slice(start, start + BLOCK)
+        block = filled(x[rows], BLOCK), filled(weight[rows], BLOCK)
+        own = jax.random.fold_in(key, start)
+        found.append(np.asarray(trajectories(machine, own, block[0], None, block[1]))[: len(x[rows]), -1])
+    return np.concatenate(found)

@@ -35,10 +35,12 @@ class Budget(NamedTuple):
     ------
     num_simulations: observations to simulate, in all.
     num_observations: of the one data set that the answer is for; None for an estimator that is to serve any.
+    refined: whether the estimator only has to find where a search begins.
     """
 
     num_simulations: int
     num_observations: int | None = None
+    refined: bool = False
 
 
 class Job(NamedTuple):

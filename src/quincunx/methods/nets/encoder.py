@@ -150,14 +150,15 @@ def _statistics(x: jax.Array, weight: jax.Array, warp: Warp, moment_warp: Warp |
 
 def _regress(warp: Warp, moment_warp: Warp | None, sets: Sequence[tuple[Array, Array]]) -> RegressionSummary:
     """A regression over sets of all sizes: every set whole, and twice with a random part of its observations."""
-    rng, rows, fewest = np.random.default_rng(0), [], 10
+    rng, rows, fewest, before = np.random.default_rng(0), [], 10, 0
     for u, x in sets:
         n, m = x.shape[:2]
+        number, before = before + np.arange(n), before + n
         for whole in (True, False, False):
             count = np.full(n, m) if whole else np.exp(rng.uniform(np.log(min(fewest, m)), np.log(m), n)).astype(int)
             weight = (np.arange(m) < count[:, None])[:, rng.permutation(m)].astype(np.float32)
             statistics = _over_sets(_statistics, x, weight, warp, moment_warp)
-            rows.append((statistics, np.asarray(u), count))
+            rows.append((statistics, np.asarray(u), count, number))
         fewest = m
     order = rng.permutation(sum(len(row[0]) for row in rows))
     return RegressionSummary.of(*(np.concatenate(column)[order] for column in zip(*rows, strict=True)))

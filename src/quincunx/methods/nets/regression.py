@@ -39,8 +39,8 @@ class RegressionSummary(AbstractFrozen):
     scale_weights: jax.Array
 
     @staticmethod
-    def of(features: Array, u: Array, count: Array) -> "RegressionSummary":
-        """Fit to features `(n, f)` of sets of `count` (n,) observations made by u `(n, d)`."""
+    def of(features: Array, u: Array, count: Array, group: Array) -> "RegressionSummary":
+        """Fit to features `(n, f)` of `count` (n,) observations made by u `(n, d)`; a group shares observations."""
         features, u = np.asarray(features, np.float64), np.asarray(u, np.float64)
         centre = features.mean(axis=0)
         values, vectors = np.linalg.eigh(np.cov(features.T))
@@ -50,8 +50,8 @@ class RegressionSummary(AbstractFrozen):
         turn = rng.normal(size=(whiten.shape[1], NUM_RANDOM)) * 1.2 / np.sqrt(whiten.shape[1])
         shift = rng.uniform(-1.5, 1.5, NUM_RANDOM)
         basis = _basis((features - centre) @ whiten, turn, shift, np)
-        target = np.tanh(SQUASH * u)
-        solved = [_reweighted(basis, target[:, j], np.asarray(count, np.float64)) for j in range(u.shape[1])]
+        target, held = np.tanh(SQUASH * u), np.asarray(group) % 5 == 0
+        solved = [_reweighted(basis, target[:, j], np.asarray(count, np.float64), held) for j in range(u.shape[1])]
         mean_weights, scale_weights = (np.stack(w, axis=1) for w in zip(*solved, strict=True))
         arrays = centre, whiten, turn, shift, mean_weights, scale_weights
         return RegressionSummary(*(jnp.asarray(a, jnp.float32) for a in arrays))
@@ -76,9 +76,10 @@ def _best(*losses: Sequence[float]) -> int:
     return int(np.argmin(sum(np.asarray(loss) / np.min(loss) for loss in losses)))
 
 
-def _reweighted(basis: np.ndarray, target: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of the mean and of the log error; the ridge is chosen on every fifth row, held out."""
-    held = np.arange(len(target)) % 5 == 0
+def _reweighted(
+    basis: np.ndarray, target: np.ndarray, count: np.ndarray, held: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of the mean and of the log error; the ridge is chosen on the rows held out."""
     plain = np.ones(held.sum())
     weight = count / count.mean()
     for _ in range(ROUNDS):

@@ -1,0 +1,93 @@
+"""Calibration: the mean and the scale of a machine's answers, corrected by what was found on fresh simulations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...answers.bayes.space import Gaussian
+from ...core.loss import AbstractFrozen
+
+PRIOR_ROWS = 10.0  # the corrections are pulled to constants as by so many sets
+MOST = 6.0  # an error of more standard deviations counts as so many
+ROUNDS = 20
+BEYOND = 2.0  # standard deviations of the features, where they were fitted
+LARGEST = 1.2  # correction: of the mean in its standard deviations, of the log of the scale
+
+
+class Calibration(AbstractFrozen):
+    """Corrections of normal answers, regressed on the answer itself and on the number of observations.
+
+    For u_j ~ N(m_j, s_j^2) as a machine has it, m_j becomes m_j + s_j a_j and s_j becomes s_j exp(b_j), where a_j and
+    b_j are linear in (1, c, c^2, m_j, m_j^2, m_j c, log s_j), c = log(number of observations). They are the maximum of
+    the normal likelihood of the errors on sets that had no part in the training.
+
+    Fields
+    ------
+    middle, spread: of the features `(d, k)`.
+    shift, widen: `(d, k)`, the coefficients of a and b.
+    """
+
+    middle: jax.Array
+    spread: jax.Array
+    shift: jax.Array
+    widen: jax.Array
+
+    @staticmethod
+    def of(psi: np.ndarray, count: np.ndarray, u: np.ndarray) -> "Calibration":
+        """From answers psi `(n, p)` about sets of `count` (n,) observations made at u `(n, d)`."""
+        d = u.shape[1]
+        raw = np.asarray(_raw(psi[:, :d], psi[:, d : 2 * d], count, np), np.float64)
+        middle, spread = raw.mean(axis=0), raw.std(axis=0)
+        spread = np.where(spread > 1e-6, spread, 1.0)
+        features = _bounded((raw - middle) / spread, np)
+        error = np.clip((u - psi[:, :d]) / np.exp(psi[:, d : 2 * d]), -MOST, MOST)
+        fits = [_corrections(features[:, j], error[:, j]) for j in range(d)]
+        shift, widen = (np.stack(each) for each in zip(*fits, strict=True))
+        return Calibration(*(jnp.asarray(each, jnp.float32) for each in (middle, spread, shift, widen)))
+
+    def __call__(self, psi: jax.Array, count: jax.Array) -> jax.Array:
+        """psi `(p,)` of an answer about `count` observations `()`, corrected."""
+        d = len(self.shift)
+        mean, log_scale = psi[:d], psi[d : 2 * d]
+        features = _bounded((_raw(mean, log_scale, count, jnp) - self.middle) / self.spread, jnp)
+        shift, widen = (
+            LARGEST * jnp.tanh(jnp.sum(each * features, axis=1) / LARGEST) for each in (self.shift, self.widen)
+        )
+        mean, log_scale = mean + jnp.exp(log_scale) * shift, log_scale + widen
+        return psi.at[: 2 * d].set(jnp.concatenate([mean, log_scale]))
+
+
+def covered(psi: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Share of u `(n, d)` in the 95 % of the answers psi `(n, p)`, `(d,)`."""
+    d = u.shape[1]
+    standard = jax.vmap(lambda one, at: Gaussian.of(one, d).standard(at))(jnp.asarray(psi), jnp.asarray(u))
+    return np.mean(np.abs(np.asarray(standard)) < 1.96, axis=0)
+
+
+def _raw(mean, log_scale, count, numpy):
+    """Features `(..., d, k)` of means and log scales `(..., d)`, before standardisation; the first is 1."""
+    c = numpy.broadcast_to(numpy.log(count)[..., None], mean.shape)
+    return numpy.stack([c, c**2, mean, mean**2, mean * c, log_scale], axis=-1)
+
+
+def _bounded(features, numpy):
+    """With a 1 in front, and no further out than what was seen."""
+    one = numpy.ones((*features.shape[:-1], 1))
+    return numpy.concatenate([one, numpy.clip(features, -BEYOND, BEYOND)], axis=-1)
+
+
+def _corrections(features: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients `(k,)` of the mean of errors `(n,)`, and of the log of their spread, by Newton's steps."""
+    n, k = features.shape
+    pull = PRIOR_ROWS * (np.arange(k) > 0)
+    shift, widen = np.zeros(k), np.zeros(k)
+    for _ in range(ROUNDS):
+        weight = np.exp(-2 * features @ widen)
+        gram = (features * weight[:, None]).T @ features
+        shift = np.linalg.solve(gram + np.diag(pull), features.T @ (weight * error))
+        left = (error - features @ shift) ** 2 * n / max(n - k, 1)
+        ratio = left * weight
+        slope = features.T @ (ratio - 1) - pull * widen
+        curvature = 2 * (features * np.minimum(ratio, 4.0)[:, None]).T @ features + np.diag(pull + 1e-3)
+        widen = widen + np.clip(np.linalg.solve(curvature, slope), -0.5, 0.5)
+    return shift, widen
