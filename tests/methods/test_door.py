@@ -73,7 +73,7 @@ def test_infer_improves_on_the_machine_by_rounds_of_its_own_share(monkeypatch):
 
 
 def test_training_for_one_data_set_is_shorter_where_the_answer_is_improved_on():
-    assert qx.ALFI().training_for_one == dataclasses.replace(qx.ALFI().card.training, num_steps=400)
+    assert qx.ALFI().training_for_one == dataclasses.replace(qx.ALFI().card.training, num_steps=250)
     assert qx.ALFI(refinement=Refinement(qx.Zoom(), 0)).training_for_one == qx.ALFI().card.training
     assert qx.ALICES().training_for_one == qx.ALICES().card.training
 

@@ -179,7 +179,7 @@ def _density(axis: "Axes", answer: Answer, index: int) -> None:
     exact = _exact_density(answer, at)
     if exact is not None:
         axis.fill_between(at, exact, color="0.8", lw=0, label="exact posterior")
-    axis.hist(values, bins=60, density=True, histtype="step", color=BLUE, label="posterior")
+    axis.hist(values, bins=40, density=True, histtype="step", color=BLUE, label="posterior")
     axis.set_xlabel(answer.simulator.prior.columns[index])
     axis.set_yticks([])
     axis.legend(fontsize=8, frameon=False)

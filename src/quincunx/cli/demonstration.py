@@ -155,7 +155,7 @@ def table(found: Demonstration) -> "Table":
     rows = Table(title=f"Alpha particles: {parameter} from {len(found.answer.x):,} counts", show_header=False)
     rows.add_column(style="bold")
     rows.add_column(justify="right")
-    rows.add_row("recurrent machine", estimate_text(found.estimate["mean"], found.estimate["std"], 3))
+    rows.add_row("machine and rounds", estimate_text(found.estimate["mean"], found.estimate["std"], 3))
     rows.add_row("maximum likelihood", estimate_text(found.mle, found.mle_std, 3))
     rows.add_row("difference", f"{found.difference:+.2f} standard errors")
     rows.add_row("observations simulated", f"{found.answer.num_simulator_calls:,}")

@@ -224,7 +224,7 @@ def _problems_of(net: RecurrentMachine, key: Key, sims: Simulations, fewest: int
 
 
 CARD = Card(
-    "alfi", "Pesah, Wehenkel and Louppe 2018, arXiv:1811.12932", "posterior", 1_000_000, Training(num_steps=1500)
+    "alfi", "Pesah, Wehenkel and Louppe 2018, arXiv:1811.12932", "posterior", 1_300_000, Training(num_steps=1500)
 )
 
 

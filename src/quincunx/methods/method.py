@@ -130,7 +130,7 @@ class Refinement(eqx.Module):
 
     search: AbstractSearch
     share: float = eqx.field(static=True, default=0.5)
-    num_steps: int = eqx.field(static=True, default=400)
+    num_steps: int = eqx.field(static=True, default=250)
 
     def __check_init__(self):
         if not 0 <= self.share < 1:

@@ -53,13 +53,13 @@ class Zoom(AbstractSearch):
 
     Fields
     ------
-    num_sets: simulated sets in a round, about; they are as large as the budget allows, up to the size of the data.
+    num_sets: simulated sets in a round, at least; they are as large as the budget allows, up to the size of the data.
     share: of the budget, for every round but the last.
     last: of the budget, at least, for the last round.
     card: its name and paper.
     """
 
-    num_sets: int = eqx.field(static=True, default=400)
+    num_sets: int = eqx.field(static=True, default=500)
     share: float = eqx.field(static=True, default=0.08)
     last: float = eqx.field(static=True, default=0.55)
     card: Card = eqx.field(static=True, default=CARD)
@@ -206,7 +206,7 @@ def _round(
 
 def _layout(observations: float, wanted: int, num_sets: int) -> tuple[int, int]:
     """Observations in a set, so that as many sets make up the data, and the number of sets."""
-    parts = max(1, round(wanted * num_sets / observations))
+    parts = max(1, -(-wanted * num_sets // int(observations)))
     size = -(-wanted // parts)
     return size, int(observations // size)
 

@@ -29,10 +29,9 @@ from .figures import save
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One simulator of the paper, and how long to train on it."""
+    """One simulator of the paper, and what its answers are compared with."""
 
     name: str
-    num_steps: int
     yardstick: str
 
     @property
@@ -41,10 +40,10 @@ class Problem:
 
 
 PROBLEMS = (
-    Problem("poisson", 1500, "posterior_mean"),
-    Problem("weinberg", 1500, "posterior_mean"),
-    Problem("multivariate", 3500, "mle"),
-    Problem("linear_regression", 3500, "mle"),
+    Problem("poisson", "posterior_mean"),
+    Problem("weinberg", "posterior_mean"),
+    Problem("multivariate", "mle"),
+    Problem("linear_regression", "mle"),
 )
 COUNTS = (20, 100, 500, 3000)
 NUM_PROBLEMS = 1000
@@ -55,7 +54,7 @@ def main(
     *,
     say: Callable[[str], None] = lambda text: None,
     names: Sequence[str] = tuple(problem.name for problem in PROBLEMS),
-    num_simulations: int = 1_000_000,
+    num_simulations: int = ALFI().card.num_simulations,
     steps_factor: float = 1.0,
     num_problems: int = NUM_PROBLEMS,
 ) -> dict:
@@ -65,7 +64,7 @@ def main(
     ----------
     say: told what is being done.
     names: which simulators.
-    num_simulations: observations in the bank.
+    num_simulations: observations in all; by default as many as `train` takes.
     steps_factor: multiplies the training steps.
     num_problems: test problems for each number of observations.
 
@@ -78,7 +77,7 @@ def main(
     results = {}
     for problem in (p for p in PROBLEMS if p.name in names):
         say(f"{problem.name}: simulating and training")
-        steps = max(1, round(problem.num_steps * steps_factor))
+        steps = max(1, round(ALFI().card.training.num_steps * steps_factor))
         untrained, machine, record = _train(problem.simulator, num_simulations, steps)
         say(f"{problem.name}: trained in {record['training_seconds']:.0f} s; evaluating")
         evaluations = _evaluate(problem, machine, num_problems)
@@ -97,10 +96,11 @@ def _train(
     sims = method.gather(key, simulator, Budget(num_simulations), NoProgress())
     simulated = time.perf_counter()
     untrained = method.build(key, sims)
-    solution = train(key, simulator, method, sims=sims, training=Training(num_steps=num_steps))
+    training = Training(num_steps=num_steps)
+    solution = train(key, simulator, method, sims=sims, num_simulations=num_simulations, training=training)
     done = time.perf_counter()
     return untrained, solution.value, {
-        "simulated_observations": sum(part.num_simulator_calls for part in sims),
+        "simulated_observations": solution.statistics["num_simulator_calls"],
         "simulation_seconds": simulated - begun,
         "training_seconds": done - simulated,
         "training_steps": solution.statistics["num_steps"],
@@ -112,7 +112,7 @@ def _evaluate(problem: Problem, machine: RecurrentMachine, num_problems: int) ->
     return {
         m: evaluate(
             jax.random.fold_in(jax.random.key(1), m),
-            machine.with_bank(),
+            machine,
             problem.simulator,
             num_problems=num_problems if m < 1000 else max(1, num_problems // 5),
             num_observations=m,
@@ -191,7 +191,7 @@ def _figures(
 def _error_by_iteration(axes, machine: RecurrentMachine, evaluation: Evaluation) -> None:
     """||theta* - E_q[theta]|| against the iteration, up to twice the training length, with its spread."""
     t = machine.num_iterations
-    psi = trajectories(machine.with_bank(), jax.random.key(2), evaluation.x[:200], 2 * t)
+    psi = trajectories(machine, jax.random.key(2), evaluation.x[:200], 2 * t)
     means = jax.jit(jax.vmap(jax.vmap(lambda psi: MixturePosterior(machine.space, psi[None]).mean)))(psi)
     error = np.linalg.norm(np.asarray(means) - evaluation.theta[:200, None], axis=-1)
     middle, spread = error.mean(axis=0), error.std(axis=0)
@@ -243,7 +243,7 @@ def _animate(path: Path, problem: Problem, untrained: RecurrentMachine, machine:
     grid = np.linspace(0.21, 6.99, 400)[:, None]
     density = lambda m: np.exp(
         jax.vmap(lambda psi: MixturePosterior(m.space, psi[None]).log_prob(grid))(
-            trajectories(m.with_bank(), jax.random.key(5), x)[0]
+            trajectories(m, jax.random.key(5), x)[0]
         )
     )
     curves = {"before meta-training": density(untrained), "after meta-training": density(machine)}
