@@ -24,6 +24,7 @@ from .answers.frequentist.region import ConfidenceRegion as ConfidenceRegion
 from .answers.frequentist.region import confidence_region as confidence_region
 from .campaigns.save import load as load
 from .campaigns.save import save as save
+from .checks.accuracy import accuracy as accuracy
 from .checks.calibration import HistogramCalibration as HistogramCalibration
 from .checks.calibration import IsotonicCalibration as IsotonicCalibration
 from .checks.calibration import calibrate as calibrate
@@ -73,6 +74,7 @@ from .methods.histogram import HistogramRatio as HistogramRatio
 from .methods.histogram import ProjectedHistogramRatio as ProjectedHistogramRatio
 from .methods.machine import Machine as Machine
 from .methods.machine import RecurrentMachine as RecurrentMachine
+from .methods.method import Refinement as Refinement
 from .methods.nets.contrast import RatioEstimator as RatioEstimator
 from .methods.nets.flows import Flow as Flow
 from .methods.nets.mlp import MLP as MLP

@@ -37,12 +37,13 @@ from .method import AbstractSearch, Budget, Card, failure_warnings
 NUM_PARTICLES, FEWEST_SETS = 2048, 100
 REACH = 36.0  # six standard deviations, squared
 SHRINK = 20.0  # times narrower, at most, from round to round
+EARLY = 0.8  # of the sets of the last round: larger sets narrow faster
 REMEMBERED = 2  # rounds before, whose summaries are kept
 SETTLED = (0.6, 1.5)  # a round that changes the widths by a factor in between has found what there is
 OFF_CENTRE = 1.5  # standard deviations of the region, from its middle to the answer: beyond, one more round
 TOO_WIDE = 12.0  # of a last region, in standard deviations of the answer
 ODD = 5.0  # standard deviations of a statistic of the data from those simulated at the answer
-VAGUE = 0.95  # of the prior's width
+VAGUE = 0.9  # of the prior's width
 QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
 
 CARD = Card("zoom", "Fearnhead and Prangle 2012, arXiv:1004.1112", "posterior", 300_000)
@@ -53,7 +54,8 @@ class Zoom(AbstractSearch):
 
     Fields
     ------
-    num_sets: simulated sets in a round, at least; they are as large as the budget allows, up to the size of the data.
+    num_sets: simulated sets in the last round, at least; in others fewer. They are as large as the budget allows, up to
+        the size of the data.
     share: of the budget, for every round but the last.
     last: of the budget, at least, for the last round.
     card: its name and paper.
@@ -94,7 +96,8 @@ class Zoom(AbstractSearch):
         rounds: list[Round] = []
         while not (rounds and rounds[-1].last):
             last = bool(rounds) and (spent + each > (1 - self.last) * total or _settled(rounds))
-            size, count = _layout(total - spent if last else each, len(data), self.num_sets)
+            wanted = self.num_sets if last else max(FEWEST_SETS, round(EARLY * self.num_sets))
+            size, count = _layout(total - spent if last else each, len(data), wanted)
             theta = box.decode(place.z[rng.integers(0, len(place.z), count)])
             own = jax.random.fold_in(key, len(rounds))
             sims = simulate(own, simulator, theta=theta, num_observations=size, progress=progress)

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ...answers.bayes.posterior import MixturePosterior
-from ...checks.accuracy import Evaluation, evaluate
+from ...checks.accuracy import Accuracy, accuracy
 from ...core.fit import Training
 from ...core.progress import NoProgress
 from ...methods.alfi import ALFI
@@ -107,13 +107,12 @@ def _train(
     }  # fmt: skip
 
 
-def _evaluate(problem: Problem, machine: RecurrentMachine, num_problems: int) -> dict[int, Evaluation]:
+def _evaluate(problem: Problem, machine: RecurrentMachine, num_problems: int) -> dict[int, Accuracy]:
     t = machine.num_iterations
     return {
-        m: evaluate(
+        m: accuracy(
             jax.random.fold_in(jax.random.key(1), m),
             machine,
-            problem.simulator,
             num_problems=num_problems if m < 1000 else max(1, num_problems // 5),
             num_observations=m,
             iterations=(t, 2 * t, 4 * t) if m == 100 else (t,),
@@ -123,7 +122,7 @@ def _evaluate(problem: Problem, machine: RecurrentMachine, num_problems: int) ->
     }
 
 
-def _numbers(problem: Problem, evaluations: dict[int, Evaluation]) -> dict:
+def _numbers(problem: Problem, evaluations: dict[int, Accuracy]) -> dict:
     """All that the table shows, per number of observations and column of theta."""
     horizon = evaluations[100]
     counts = {
@@ -171,7 +170,7 @@ def table(results: dict) -> str:
 
 def _figures(
     folder: Path, problem: Problem, untrained: RecurrentMachine, machine: RecurrentMachine,
-    evaluations: dict[int, Evaluation],
+    evaluations: dict[int, Accuracy],
 ) -> None:  # fmt: skip
     number = {"poisson": "2 and 4", "weinberg": "3", "multivariate": "5", "linear_regression": "6"}[problem.name]
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -188,7 +187,7 @@ def _figures(
         _animate(folder / "proposal.gif", problem, untrained, machine)
 
 
-def _error_by_iteration(axes, machine: RecurrentMachine, evaluation: Evaluation) -> None:
+def _error_by_iteration(axes, machine: RecurrentMachine, evaluation: Accuracy) -> None:
     """||theta* - E_q[theta]|| against the iteration, up to twice the training length, with its spread."""
     t = machine.num_iterations
     psi = trajectories(machine, jax.random.key(2), evaluation.x[:200], 2 * t)
@@ -205,7 +204,7 @@ def _error_by_iteration(axes, machine: RecurrentMachine, evaluation: Evaluation)
     axes.legend()
 
 
-def _boxes(axes, problem: Problem, evaluation: Evaluation) -> None:
+def _boxes(axes, problem: Problem, evaluation: Accuracy) -> None:
     norm = lambda errors: np.linalg.norm(errors, axis=-1)
     name = {"mle": "maximum likelihood", "posterior_mean": "exact posterior mean"}[problem.yardstick]
     boxes = {
@@ -219,7 +218,7 @@ def _boxes(axes, problem: Problem, evaluation: Evaluation) -> None:
     )
 
 
-def _histograms(figure: Figure, problem: Problem, evaluation: Evaluation) -> None:
+def _histograms(figure: Figure, problem: Problem, evaluation: Accuracy) -> None:
     """Real against simulated data at the inferred parameters, for three theta* (the paper's Figure 3, right)."""
     grid = figure.add_gridspec(3, 2)
     for row in range(3):
