@@ -28,6 +28,7 @@ Where this differs from the paper, and why:
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -45,7 +46,7 @@ from ..core.simulator import AbstractSimulator
 from ..core.solution import Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import simulate
-from .machine import AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen, answers
+from .machine import DRAWN, AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen, answers
 from .method import AbstractLearner, Budget, Card, Job, Refinement, with_notes
 from .nets.widths import Calibration, covered
 from .zoom import Zoom
@@ -186,7 +187,9 @@ class MetaLoss(AbstractLoss):
         first = jax.random.choice(start_key, net.space.encode(rest.theta), (len(u_star),))
         weights = self.weighting(net.num_iterations).astype(np.float32)
 
-        @jax.checkpoint  # recomputing an iteration is cheaper than moving its intermediates through memory
+        # Recomputing an iteration is cheaper than moving its intermediates through memory, but for which sets it drew:
+        # to keep those saves a tenth or two of a step with five observables, and nothing with one.
+        @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(DRAWN))
         def iterate(now: Progressing, inputs: tuple[Key, jax.Array]) -> tuple[Progressing, jax.Array]:
             keys = jax.random.split(inputs[0], len(u_star))
             after = jax.vmap(lambda k, seen, one: net.update(k, supply, seen, one))(keys, seen_real, now)

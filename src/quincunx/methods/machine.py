@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from ..answers.bayes.posterior import MixturePosterior
 from ..answers.bayes.space import Gaussian, Space
@@ -28,6 +29,7 @@ from .nets.widths import Calibration
 
 LOG_SCALES = (-9.0, 2.0)  # proposals neither collapse to a point nor spread far beyond the prior
 WELL_COVERED = 300  # simulated sets; with fewer, intervals were seen to under-cover
+DRAWN = "drawn"  # what a training step keeps of an iteration, to compute the rest again
 BLOCK = 64  # sets that are run at once
 BANK = 448  # members of a training batch's bank, with the defaults of `ALFI`
 
@@ -60,6 +62,7 @@ class BankSupply(AbstractSupply):
         cumulative = jnp.cumsum(kernel * self.inverse_prior)
         points = jax.random.uniform(key, (machine.shape.num_proposed,)) * cumulative[-1]
         index = jnp.minimum(jnp.sum(cumulative < points[:, None], axis=1), len(cumulative) - 1)
+        index = checkpoint_name(index, DRAWN)
         return self.u[index], self.seen[index]
 
 
