@@ -114,7 +114,8 @@ WALKS = [(machine, 20, 90), (search, 17, 96), (infer, 26, 151), (region, 23, 101
 def test_a_call_goes_no_further_than(call, files, functions, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call(tmp_path)
-    entered = walk(lambda: call(tmp_path))
+    # Twice: what JAX happens to trace again, because its caches were full, is no part of the way.
+    entered = sorted(set(walk(lambda: call(tmp_path))) & set(walk(lambda: call(tmp_path))))
     assert len(entered) > 30  # it was seen at all
     assert (len({each.split()[0] for each in entered}) <= files) & (len(entered) <= functions), (
         f"{len({each.split()[0] for each in entered})} files, {len(entered)} functions:\n" + "\n".join(entered)
