@@ -1,7 +1,7 @@
 """How far a user's call goes: the files and functions of the package that it enters, when nothing is left to compile.
 
 Lambdas, comprehensions and functions inside functions are read where they stand, and do not count; nor do `__hash__`
-and `__eq__`, which dictionaries call or not, as it happens. The simulator is the user's own.
+and `__eq__`, which dictionaries call or not, as it happens, with `same_law`, which a prior's `__eq__` calls. The simulator is the user's own.
 """
 
 import sys
@@ -93,7 +93,7 @@ def walk(call: Callable[[], None]) -> list[str]:
     def note(frame, event, _):
         code = frame.f_code
         own = code.co_filename.startswith(PACKAGE) and "<" not in code.co_qualname
-        if event == "call" and own and code.co_name not in ("__hash__", "__eq__"):
+        if event == "call" and own and code.co_name not in ("__hash__", "__eq__", "same_law"):
             entered.add(f"{code.co_filename[len(PACKAGE) + 1 :]} {code.co_qualname}")
 
     before = sys.getprofile()
