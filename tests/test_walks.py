@@ -1,7 +1,8 @@
 """How far a user's call goes: the files and functions of the package that it enters, when nothing is left to compile.
 
 Lambdas, comprehensions and functions inside functions are read where they stand, and do not count; nor do `__hash__`
-and `__eq__`, which dictionaries call or not, as it happens, with `same_law`, which a prior's `__eq__` calls. The simulator is the user's own.
+and `__eq__`, which dictionaries call or not, as it happens, nor `same_law`, which the `__eq__` of priors calls. The
+simulator is the user's own.
 """
 
 import sys
