@@ -36,7 +36,7 @@ def milliseconds_per_step(machine: qx.RecurrentMachine, loss: Any, batch: object
 def speed() -> None:
     for problem in PROBLEMS:
         method = qx.ALFI()
-        sims = method.gather(jax.random.key(0), problem.simulator, Budget(130_000), qx.NoProgress())
+        sims = method.gather(jax.random.key(0), problem.simulator, Budget(130_000, refined=True), qx.NoProgress())
         machine, loss = method.build(jax.random.key(0), sims), method.loss
         batch = tuple(part[: max(1, len(part) * 512 // len(sims[0]))] for part in sims)
         num_problems = loss.num_problems + sum(

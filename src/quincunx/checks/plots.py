@@ -12,6 +12,7 @@ from ..answers.answer import Answer
 from ..answers.bayes.posterior import AbstractPosterior, MixturePosterior
 from ..core.tables import estimate_text, observation_columns
 from ..methods.machine import RecurrentMachine
+from ..methods.zoom import QUANTILES
 from ..sample.black_box import AbstractJaxSimulator
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 MOST_PARAMETERS, MOST_COMPONENTS = 6, 4
-LEVELS = (0.025, 0.25, 0.5, 0.75, 0.975)
 NUM_REPLICATES, MOST_SIMULATED = 40, 5000
 BLUE, ORANGE, DARK = "#3b6ea5", "#d9822b", "#222222"
 
@@ -130,7 +130,7 @@ def _trail(answer: Answer) -> tuple[list[str], np.ndarray]:
 
 def _bands(posterior: MixturePosterior, psi: np.ndarray) -> np.ndarray:
     """Marginal quantiles `(T, 5, dim)` of every proposal."""
-    levels = jnp.array(LEVELS)
+    levels = jnp.array(QUANTILES)
     return np.stack(
         [np.asarray(MixturePosterior(posterior.space, jnp.asarray(each)[None]).quantile(levels)) for each in psi]
     )
@@ -155,6 +155,8 @@ def _band(axis: "Axes", band: np.ndarray, known: Any) -> None:
 
 def _stretched(axis: "Axes", band: np.ndarray) -> None:
     """Distances from the answer on an arcsinh axis: linear within its width, logarithmic beyond."""
+    from matplotlib.ticker import NullLocator
+
     middle, width = band[-1, 2], max(float(band[-1, 4] - band[-1, 0]) / 4, 1e-12)
     stretch = lambda y: np.arcsinh((np.asarray(y) - middle) / width)
     axis.set_yscale("function", functions=(stretch, lambda s: middle + width * np.sinh(s)))
@@ -163,13 +165,7 @@ def _stretched(axis: "Axes", band: np.ndarray) -> None:
     axis.set_yticks([place for place in places if low <= place <= high])
     digits = max(0, 1 - math.floor(math.log10(width)))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}")
-    axis.yaxis.set_minor_locator(_none())
-
-
-def _none() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def _density(axis: "Axes", answer: Answer, index: int) -> None:

@@ -1,8 +1,8 @@
 """The demonstration: the rate of Rutherford and Geiger's alpha particles, from their counts alone.
 
-In 1910 they counted the scintillations of polonium in 2,608 intervals of 7.5 seconds. The recurrent machine
-infers the rate of the Poisson simulator that makes such counts, and is compared with the maximum likelihood
-estimate.
+In 1910 they counted the scintillations of polonium in 2,608 intervals of 7.5 seconds. The recurrent machine, and
+rounds of simulations from its answer on, infer the rate of the Poisson simulator that makes such counts; beside it
+stands the maximum likelihood estimate.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ class Demonstration:
 
     Fields
     ------
-    answer: the machine's.
+    answer: after the rounds; `answer.before` is the machine's own.
     mle, mle_std: the maximum likelihood estimate and its standard error, from the observed information.
     novel: why the data look like nothing simulated; empty when they do look so.
     seconds: of wall time, by stage.

@@ -65,7 +65,7 @@ def simulators(as_json: AsJson = False) -> None:
     with errors():
         from rich.table import Table
 
-        from ..core.prior import describe
+        from ..core.laws.support import describe
         from ..problems import CATALOGUE
 
         rows = [

@@ -12,8 +12,8 @@ import numpyro.distributions as dist
 from numpyro.distributions.transforms import biject_to
 
 from .batches import bucket, by_rows, first, put, traced
-from .laws.function import Conditional, Derived, NamedFunction, Shape, check_law
-from .laws.support import ends_of, inside, support_of
+from .laws.function import Conditional, Derived, NamedFunction, Shape, derived_of, law_of
+from .laws.support import describe, ends_of, inside, support_of
 from .names import nearest
 from .solution import Array, Key
 
@@ -80,9 +80,9 @@ class Prior:
         self._laws: dict[str, dist.Distribution | Conditional] = {}
         known: dict[str, Shape] = {}
         for name, law in laws.items():
-            self._laws[name] = _law(name, law, known, tuple(laws))
+            self._laws[name] = law_of(name, law, known, tuple(laws))
             known[name] = _shape(self._laws[name])
-        self._derived = tuple(Derived.of(name, each, known) for name, each in _named(derived, known).items())
+        self._derived = tuple(Derived.of(name, each, known) for name, each in derived_of(derived, known).items())
 
     # -- names and shapes ---------------------------------------------------------------------
 
@@ -368,27 +368,6 @@ class Prior:
         return f"Prior({', '.join(parts + [f'derived {name}' for name in self.derived_columns])})"
 
 
-def _law(name: str, law: object, known: Mapping[str, Shape], names: tuple[str, ...]) -> dist.Distribution | Conditional:
-    if callable(law) and not isinstance(law, (dist.Distribution, type)):
-        return Conditional.of(name, law, known, names[names.index(name) + 1 :])
-    return check_law(f"prior of {name!r}", law, "expected a numpyro.distributions object, or a function that gives one")
-
-
-def _named(derived: object, known: Mapping[str, Shape]) -> Mapping[str, Any]:
-    """The derived quantities by name."""
-    if derived is None:
-        return {}
-    if not isinstance(derived, Mapping):
-        raise TypeError(
-            f"derived: expected a mapping from names to functions, such as {{'square': lambda t: t[...] ** 2}}, got "
-            f"{type(derived).__name__}; a parameter cannot be called 'derived': choose another name for it"
-        )
-    for name in derived:
-        if name in known:
-            raise ValueError(f"derived: {name!r} is a parameter already; choose another name for the quantity")
-    return derived
-
-
 def _shape(law: dist.Distribution | Conditional) -> Shape:
     return law.shape if isinstance(law, Conditional) else law.batch_shape + law.event_shape
 
@@ -396,20 +375,6 @@ def _shape(law: dist.Distribution | Conditional) -> Shape:
 def _columns(name: str, shape: Shape) -> Iterator[str]:
     for index in np.ndindex(*shape):
         yield f"{name}[{','.join(map(str, index))}]" if shape else name
-
-
-def describe(law: object) -> str:
-    """A one-line description of a NumPyro distribution, such as `Uniform(low=40, high=50)`."""
-    if isinstance(law, (dist.Independent, dist.ExpandedDistribution)):
-        return f"{describe(law.base_dist)} of shape {law.batch_shape + law.event_shape}"
-    if not isinstance(law, dist.Distribution):
-        return str(law)
-    settings = (
-        f"{name}={np.array2string(np.asarray(getattr(law, name)), precision=6)}"
-        for name in law.arg_constraints
-        if getattr(law, name, None) is not None
-    )
-    return f"{type(law).__name__}({', '.join(settings)})"
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))

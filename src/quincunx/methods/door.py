@@ -200,15 +200,16 @@ def infer(
     key: random key; the same key gives the same answer.
     simulator: what to run; None for the one that the given estimator was trained for.
     x: observations `(m, *event)`.
-    method: see `train`; `qx.ALFI()` by default.
-    estimator: a trained one, or the solution that `train` returned. Without it one is trained now.
-    num_simulations, training, checkpoint, resume: see `train`.
+    method: see `train`; `qx.ALFI()` by default. Also one that trains nothing, such as `qx.Zoom()`.
+    estimator: a trained one, or the solution that `train` returned. Without it one is trained now, and its answer
+        improved on where the method has a `refinement`, which shares the budget.
+    num_simulations, training, checkpoint, resume: see `train`; a method with a refinement is trained for fewer steps.
     progress: bars in the terminal by default; `NoProgress()` for silence.
 
     Raises
     ------
     ValueError: observations of the wrong shape or with NaN, or an estimator that was trained for another simulator.
-    TypeError: both an estimator and what is for training one.
+    TypeError: both an estimator and what is for training one, or a training for a method that trains nothing.
     InferenceError: training diverged, or the estimate is not finite.
     """
     reporter = RichProgress() if progress is None else progress

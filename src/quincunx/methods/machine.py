@@ -30,6 +30,10 @@ from .nets.widths import Calibration
 LOG_SCALES = (-9.0, 2.0)  # proposals neither collapse to a point nor spread far beyond the prior
 WELL_COVERED = 300  # simulated sets; with fewer, intervals were seen to under-cover
 DRAWN = "drawn"  # what a training step keeps of an iteration, to compute the rest again
+UNCALIBRATED = (
+    "the widths of this machine are not calibrated, for which `train` needs a simulator and a larger budget; `infer` "
+    "does not calibrate the machine that its rounds begin from"
+)
 BLOCK = 64  # sets that are run at once
 BANK = 448  # members of a training batch's bank, with the defaults of `ALFI`
 
@@ -289,7 +293,8 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
         return self._with(self.simulator, False)
 
     def doubts(self, x: jax.Array) -> tuple[str, ...]:
-        return (*self._count_warnings(len(x)), *self.novelty.warnings(x))
+        bare = (UNCALIBRATED,) if self.calibration is None else ()
+        return (*bare, *self._count_warnings(len(x)), *self.novelty.warnings(x))
 
     def init(self, key: Key, x: jax.Array, weight: jax.Array) -> MachineState:
         theta = self.space.prior.sample(key, 1)

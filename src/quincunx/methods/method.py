@@ -1,7 +1,7 @@
-"""What every method is: a small frozen value that says how to get from a simulator to an estimator.
+"""What every method is: a small frozen value that says how to get from a simulator to an estimator, or to an answer.
 
-`train` takes four steps, the same for all: `gather` simulations, `build` a network, `fit` it with the `loss`, and
-`finish`. What differs between methods is a field or a step of theirs.
+A learner is trained in four steps, the same for all: `gather` simulations, `build` a network, `fit` it with the `loss`,
+and `finish`. A search answers for one data set. What differs between methods is a field or a step of theirs.
 """
 
 import abc
@@ -151,9 +151,9 @@ class AbstractLearner(AbstractMethod):
     def training_for_one(self) -> Training:
         """How it is trained by default where only one data set is asked about."""
         after, training = self.refinement, self.card.training
-        return (
-            training if after is None or not after.share else dataclasses.replace(training, num_steps=after.num_steps)
-        )
+        if after is None or not after.share:
+            return training
+        return dataclasses.replace(training, num_steps=after.num_steps)
 
     @property
     @abc.abstractmethod

@@ -44,7 +44,7 @@ OFF_CENTRE = 1.5  # standard deviations of the region, from its middle to the an
 TOO_WIDE = 12.0  # of a last region, in standard deviations of the answer
 ODD = 5.0  # standard deviations of a statistic of the data from those simulated at the answer
 VAGUE = 0.9  # of the prior's width
-QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
+QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)  # of every round, in the history
 
 CARD = Card("zoom", "Fearnhead and Prangle 2012, arXiv:1004.1112", "posterior", 300_000)
 
@@ -262,11 +262,11 @@ def _solution(
 def _doubts(rng: np.random.Generator, box: Box, rounds: Sequence[Round], data: np.ndarray) -> tuple[str, ...]:
     """Why the last round may not be where the data come from."""
     final, found = rounds[-1], []
-    wide = float(np.max(final.widths / final.draws.std(axis=0))) if len(rounds) > 1 else 0.0
-    if len(rounds) > 1 and np.min(final.widths / final.draws.std(axis=0)) > TOO_WIDE:
+    wide = float(np.min(final.widths / final.draws.std(axis=0)))
+    if wide > TOO_WIDE:
         found.append(
-            f"not converged: the last round simulated over {wide:.0f} times the width of the answer, which may be "
-            "biased by that; give more num_simulations"
+            f"not converged: the last round simulated over {wide:.0f} times the width of the answer or more, for every "
+            "parameter, which may bias it; give more num_simulations"
         )
     if final.off_centre > OFF_CENTRE and not _at_an_end(box, final):
         found.append(

@@ -184,6 +184,30 @@ def check_law(what: str, law: object, expected: str) -> dist.Distribution:
     return law
 
 
+def law_of(
+    name: str, law: object, known: Mapping[str, Shape], names: tuple[str, ...]
+) -> dist.Distribution | Conditional:
+    """A parameter's distribution, or how it is made from those in `known`; raises what a prior raises."""
+    if callable(law) and not isinstance(law, (dist.Distribution, type)):
+        return Conditional.of(name, law, known, names[names.index(name) + 1 :])
+    return check_law(f"prior of {name!r}", law, "expected a numpyro.distributions object, or a function that gives one")
+
+
+def derived_of(derived: object, known: Mapping[str, Shape]) -> Mapping[str, Any]:
+    """The derived quantities by name."""
+    if derived is None:
+        return {}
+    if not isinstance(derived, Mapping):
+        raise TypeError(
+            f"derived: expected a mapping from names to functions, such as {{'square': lambda t: t[...] ** 2}}, got "
+            f"{type(derived).__name__}; a parameter cannot be called 'derived': choose another name for it"
+        )
+    for name in derived:
+        if name in known:
+            raise ValueError(f"derived: {name!r} is a parameter already; choose another name for the quantity")
+    return derived
+
+
 def _constants(jaxpr: Any) -> Iterator[Any]:
     """Every array that a computation holds, also inside those that it calls; its text does not show them."""
     if isinstance(jaxpr, ClosedJaxpr):

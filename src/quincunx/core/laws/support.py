@@ -52,3 +52,17 @@ def kind_of(law: dist.Distribution) -> str:
     """The name of the distribution's class, or of the one that it repeats."""
     wrapped = isinstance(law, (dist.Independent, dist.ExpandedDistribution))
     return kind_of(law.base_dist) if wrapped else type(law).__name__
+
+
+def describe(law: object) -> str:
+    """A one-line description of a NumPyro distribution, such as `Uniform(low=40, high=50)`."""
+    if isinstance(law, (dist.Independent, dist.ExpandedDistribution)):
+        return f"{describe(law.base_dist)} of shape {law.batch_shape + law.event_shape}"
+    if not isinstance(law, dist.Distribution):
+        return str(law)
+    settings = (
+        f"{name}={np.array2string(np.asarray(getattr(law, name)), precision=6)}"
+        for name in law.arg_constraints
+        if getattr(law, name, None) is not None
+    )
+    return f"{type(law).__name__}({', '.join(settings)})"

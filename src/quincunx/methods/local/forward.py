@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...answers.bayes.local import Emulator, powers
+from .summaries import FOLDS
 
-FOLDS = 5
 HIGHEST = 5  # degree
 PER_TERM = 8  # sets, at least
 PENALTY = 3.0  # in log error, times q / n for every term: of five degrees the luckiest must not win

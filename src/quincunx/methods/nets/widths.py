@@ -18,8 +18,9 @@ class Calibration(AbstractFrozen):
     """Corrections of normal answers, regressed on the answer itself and on the number of observations.
 
     For u_j ~ N(m_j, s_j^2) as a machine has it, m_j becomes m_j + s_j a_j and s_j becomes s_j exp(b_j), where a_j and
-    b_j are linear in (1, c, c^2, m_j, m_j^2, m_j c, log s_j), c = log(number of observations). They are the maximum of
-    the normal likelihood of the errors on sets that had no part in the training.
+    b_j are linear in (1, c, c^2, m_j, m_j^2, m_j c, log s_j), c = log(number of observations): the maximum of the
+    normal likelihood of the errors on sets that had no part in the training, pulled to constants a little. Large
+    corrections are bounded by a tanh, so that a scale is changed by a factor of 3.3 at most.
 
     Fields
     ------
