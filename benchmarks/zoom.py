@@ -113,6 +113,7 @@ def bench(name: str, count: int, problems: int, budget: int | None = None, metho
         ("paired", np.sqrt(1 + np.mean(distance**2, axis=0))),
         ("largest |d|", np.abs(distance).max(axis=0)),
         ("std / exact, median", np.median(width / std, axis=0)),
+        ("std / exact, its standard deviation", (width / std).std(axis=0)),
         ("coverage of 95 %", inside.mean(axis=0)),
         ("RMSE / exact", rmse(ours) / rmse(mean)),
         ("95th percentile of |error| / exact", p95(ours) / p95(mean)),

@@ -76,6 +76,9 @@ from .methods.machine import Machine as Machine
 from .methods.machine import RecurrentMachine as RecurrentMachine
 from .methods.method import Refinement as Refinement
 from .methods.nets.contrast import RatioEstimator as RatioEstimator
+from .methods.nets.encoder import ImageEncoder as ImageEncoder
+from .methods.nets.encoder import SequenceEncoder as SequenceEncoder
+from .methods.nets.encoder import VectorEncoder as VectorEncoder
 from .methods.nets.flows import Flow as Flow
 from .methods.nets.mlp import MLP as MLP
 from .methods.ratio import ALICE as ALICE

@@ -16,12 +16,15 @@ KEY = jax.random.key(2)
 def test_errors_and_coverage_are_counted():
     theta = np.array([[0.0], [1.0], [2.0], [3.0]])
     mean = np.array([[0.5], [1.0], [2.0], [1.0]])
+    std = np.full((1, 4, 1), 0.3)
     found = Accuracy(
-        ("a",), theta, np.zeros((4, 1)), mean[None], mean[None] - 0.6, mean[None] + 0.6, theta + np.array([[0.1]]), (3,)
-    )
+        ("a",), theta, np.zeros((4, 1)), mean[None], std, mean[None] - 0.6, mean[None] + 0.6,
+        theta + np.array([[0.1]]), (3,),
+    )  # fmt: skip
     np.testing.assert_array_equal(found.errors()[:, 0], [0.5, 0, 0, 2])
     assert found.coverage() == 0.75
     assert found.rmse() == pytest.approx(np.sqrt(4.25 / 4))
+    assert found.std_ratio() == pytest.approx(0.3 / np.sqrt(4.25 / 4))
     assert found.rmse_ratio() == pytest.approx(np.sqrt(4.25 / 4) / 0.1)
     assert found.quantile_ratio(0.5) == pytest.approx(0.25 / 0.1)
 
@@ -47,6 +50,7 @@ def test_it_is_summed_up_and_drawn():
         "log_rate": {
             "rmse": float(found.rmse()[0]),
             "coverage_95": float(found.coverage()[0]),
+            "std_ratio": float(found.std_ratio()[0]),
             "rmse_ratio": float(found.rmse_ratio()[0]),
         }
     }
@@ -58,7 +62,7 @@ def test_it_is_summed_up_and_drawn():
 def test_without_an_exact_answer_there_is_no_yardstick():
     found = accuracy(KEY, tiny.trained("alfi").value, num_problems=10, num_observations=10)
     assert found.yardstick is None
-    assert set(found.summary()["mean"]) == {"rmse", "coverage_95"}
+    assert set(found.summary()["mean"]) == {"rmse", "coverage_95", "std_ratio"}
     with pytest.raises(ValueError, match="no exact answer is known"):
         found.rmse_ratio()
     with pytest.raises(TypeError, match=r"expected a trained machine, got RatioEstimator; .* qx\.coverage_map"):

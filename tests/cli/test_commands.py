@@ -287,7 +287,7 @@ MISUSES = {
     "likelihood of a machine": ("limits --model {home}/model --data {home}/x.csv", "it has a posterior"),
     "level": ("limits --model {home}/ratio --data {home}/x.csv --level 95", "level"),
     "simulator not here": ("limits --model {home}/ratio --data {home}/events.csv", "is not here, so that its rate"),
-    "result": ("reproduce everything", "unknown result 'everything'; there are alfi and gold"),
+    "result": ("reproduce everything", "unknown result 'everything'; there are alfi, gold, machine"),
     "part": ("reproduce gold --only golton", "unknown part 'golton'; there are galton, eft, coverage"),
 }
 

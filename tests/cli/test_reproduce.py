@@ -7,7 +7,7 @@ import pytest
 from calling import call
 from matplotlib.figure import Figure
 
-from quincunx.cli.reproduce import board, frequency, paper, parts, wilson
+from quincunx.cli.reproduce import ablation, board, frequency, learnt, paper, parts, transfer, wilson
 
 ERRORS = {"carl": {"200": [0.4, 0.2, 0.3], "500": [0.1, 0.2, 0.3]}, "nle": {"200": [0.05], "500": [0.02]}}
 BOARD = {
@@ -99,7 +99,63 @@ def test_a_part_leaves_its_numbers_its_table_and_its_figure(tmp_path, monkeypatc
     assert json.loads((tmp_path / "galton.json").read_text()) == BOARD
     assert (tmp_path / "galton.md").read_text() == board.tables(BOARD)
     assert {each.name for each in tmp_path.iterdir()} == {"galton.json", "galton.md", "galton.png"}
-    assert set(parts.PARTS) == {"galton", "eft", "coverage"}
+    assert set(parts.GOLD) == {"galton", "eft", "coverage"}
+
+
+ABLATION = {
+    "toy": {
+        "columns": ["a", "b"],
+        "variants": {"with": {"20": [1.0, 4.0], "100": [1.5, 1.5]}, "without": {"20": [2.0, 8.0], "100": [1.0, 1.0]}},
+    }
+}
+
+
+def test_an_ablation_is_a_row_for_every_variant(drawn, tmp_path):
+    assert rows(ablation.tables(ABLATION))[2:] == [
+        ["toy", "with", "a: 1.00 / 1.50; b: 4.00 / 1.50"],
+        ["toy", "without", "a: 2.00 / 1.00; b: 8.00 / 1.00"],
+    ]
+    ablation.figure(ABLATION, tmp_path / "f.png")
+    lines = {line.get_label(): line.get_data() for line in drawn[0].axes[0].get_lines()}
+    np.testing.assert_allclose(lines["with"], [[20, 100], [2.0, 1.5]])  # geometric means over parameters
+
+
+def test_probes_explain_what_features_hold_and_nothing_else():
+    rng = np.random.default_rng(0)
+    features, noise = rng.normal(size=(2000, 5)), rng.normal(size=(2000, 1))
+    known = features[:, :1] - 2 * features[:, 3:4]
+    assert learnt._explained(features, known) == pytest.approx(1.0, abs=1e-3)
+    assert abs(learnt._explained(features, noise)) < 0.05  # 1,000 sets, five features: below .02 but for 1 in 1,000
+    assert learnt._explained(features, known + np.sqrt(5) * noise) == pytest.approx(0.5, abs=0.1)
+
+
+def test_cosines_leave_out_what_has_no_direction():
+    a = np.array([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 2.0], [3.0, 0.0]]])
+    b = np.array([[[2.0, 0.0], [np.nan, 0.0]], [[0.0, 0.0], [3.0, 3.0]]])
+    np.testing.assert_allclose(learnt._cosines(a, b), [1.0, np.sqrt(0.5)])
+
+
+def test_what_was_learnt_is_shown(drawn, tmp_path):
+    probes = dict.fromkeys(learnt.QUANTITIES, 0.5)
+    found = {
+        "toy": {"whole": {"probes": {"after training": probes}, "cosines": {"score": [0.25] * 15, "end": [1.0] * 14}}}
+    }
+    table = rows(learnt.tables(found))
+    assert table[2] == ["toy", "whole, after training", *["0.500"] * 4]
+    assert table[-2:] == [["toy", "whole", "score", *["0.25"] * 5], ["toy", "whole", "end", *["1.00"] * 5]]
+    learnt.figure(found, tmp_path / "f.png")
+    assert list(drawn[0].axes[0].get_lines()[0].get_xdata()) == list(range(2, 17))
+
+
+def test_steps_to_the_same_loss_are_counted(drawn, tmp_path):
+    scratch, warm = [3.0, 2.0, 1.02, 1.0], [1.04, 0.9, 0.8, 0.7]
+    steps = transfer._steps_to(scratch, warm)
+    assert steps == {"scratch": round(3 * transfer.STEPS / 4), "transfer": round(transfer.STEPS / 4)}
+    assert transfer._steps_to(warm, scratch)["transfer"] == -1
+    found = {"a to b": {"scratch": scratch, "transfer": warm, "steps": steps}}
+    assert rows(transfer.tables(found))[2] == ["a to b", *map(str, steps.values()), "1.000", "0.700"]
+    transfer.figure(found, tmp_path / "f.png")
+    assert list(drawn[0].axes[0].get_lines()[1].get_ydata()) == warm
 
 
 # -- the runs, cut short ---------------------------------------------------------------------------
@@ -139,3 +195,36 @@ def test_coverage_runs(monkeypatch, tmp_path):
     results = frequency.run(lambda text: None, num_toys=20, num_calibration_toys=100)
     assert set(results) == {"galton", "weinberg", "eft"}
     frequency.figure(results, tmp_path / "f.png")
+
+
+@pytest.mark.slow
+def test_the_ablation_runs(monkeypatch):
+    for name, value in {"BUDGET": 60_000, "STEPS": 5, "NUM_PROBLEMS": 10, "NUM_ZOOMED": 1, "COUNTS": (20,)}.items():
+        monkeypatch.setattr(ablation, name, value)
+    names = (ablation.WHOLE, "without regression, live", "as published, live")
+    results = ablation.run(lambda text: None, paper.PROBLEMS[:1], {name: ablation.VARIANTS[name] for name in names})
+    found = results["poisson"]["variants"]
+    assert set(found) == {*names, ablation.ALONE, ablation.ZOOM}
+    assert all(np.isfinite(each["20"]).all() for each in found.values())
+    # 5 steps teach nothing, so that only what regresses is near the exact answer.
+    assert max(found[ablation.ALONE]["20"] + found[ablation.WHOLE]["20"]) < 4 < found["as published, live"]["20"][0]
+
+
+@pytest.mark.slow
+def test_what_was_learnt_is_measured(monkeypatch):
+    for name, value in {"BUDGET": 60_000, "STEPS": 5, "NUM_PROBED": 200, "NUM_FOLLOWED": 10}.items():
+        monkeypatch.setattr(learnt, name, value)
+    results = learnt.run(lambda text: None, paper.PROBLEMS[:1], {"whole": learnt.MACHINES["whole"]})
+    whole = results["poisson"]["whole"]
+    assert whole["probes"]["after training"]["mean"] > 0.9
+    # The machine is pulled to the regression from the first step on: both the score and the end are that way.
+    assert min(whole["cosines"][what][0] for what in ("score", "end")) > 0.5
+
+
+@pytest.mark.slow
+def test_transfer_starts_from_the_other_machine(monkeypatch):
+    monkeypatch.setattr(transfer, "BUDGET", 60_000)
+    monkeypatch.setattr(transfer, "STEPS", 30)
+    (pair,) = [(name, pair) for name, pair in transfer.PAIRS.items() if "poisson" in name]
+    result = transfer.run(lambda text: None, dict([pair]))[pair[0]]
+    assert result["transfer"][0] < result["scratch"][0]

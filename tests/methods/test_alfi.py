@@ -15,8 +15,9 @@ from quincunx.answers.bayes.space import Gaussian
 from quincunx.methods import alfi
 from quincunx.methods.machine import BankSupply, trajectories
 from quincunx.methods.method import Budget
-from quincunx.methods.nets.encoder import Warp, gaussian_fit
-from quincunx.methods.nets.widths import LARGEST, Calibration, covered
+from quincunx.methods.nets.lens import Warp
+from quincunx.methods.nets.moments import gaussian_fit
+from quincunx.methods.nets.widths import Calibration, covered
 
 PRIOR = qx.Prior(mean=dist.Normal(0, 2), log_spread=dist.Uniform(-1, 1))
 
@@ -269,13 +270,14 @@ def test_widths_are_calibrated():
     psi = np.column_stack([rng.normal(size=(1000, 2)), np.full((1000, 2), -2.0)])
     u = psi[:, :2] + 0.3 * np.exp(-2) + 4 * np.exp(-2) * rng.normal(size=(1000, 2))
     count = rng.choice([10.0, 100.0, 1000.0], 1000)
-    found = Calibration.of(psi, count, u)
+    found, crossed = Calibration.of(psi, count, u)
     mended = np.asarray(jax.vmap(found)(jnp.asarray(psi), jnp.asarray(count)))
     widened = np.median(mended[:, 2:] - psi[:, 2:], axis=0)
-    assert np.all(np.abs(widened - LARGEST * np.tanh(np.log(4) / LARGEST)) < 0.1)
+    assert np.all(np.abs(widened - np.log(4)) < 0.1)
+    assert np.all(np.abs(covered(crossed, u) - covered(mended, u)) < 0.03)
     assert np.all(covered(psi, u) < 0.5)
     narrow = np.column_stack([psi[:, :2], psi[:, 2:] + np.log(3)])  # within what is corrected
-    again = np.asarray(jax.vmap(Calibration.of(narrow, count, u))(jnp.asarray(narrow), jnp.asarray(count)))
+    again = np.asarray(jax.vmap(Calibration.of(narrow, count, u)[0])(jnp.asarray(narrow), jnp.asarray(count)))
     # 1,000 sets: a standard error of .7 %
     assert np.all(np.abs(covered(again, u) - 0.95) < 0.035)
 

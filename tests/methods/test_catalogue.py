@@ -219,6 +219,7 @@ VALUES: dict[Any, tuple[str, Any]] = {  # type or option -> what TOML says, and 
     qx.MLP: ("{ widths = [5, 6], members = 2, activation = 'tanh' }", qx.MLP((5, 6), 2, "tanh")),
     qx.Flow: ("{ layers = 3, width = 7, knots = 4 }", qx.Flow(3, 7, 4)),
     qx.Machine: ("{ num_iterations = 5, bandwidth = 0.1 }", qx.Machine(num_iterations=5, bandwidth=0.1)),
+    "encoder": ("{ name = 'image', channels = [4, 5] }", qx.ImageEncoder((4, 5))),
     "form": ("'plain'", "plain"),
     "theta": ("{ mean = 0.5 }", {"mean": 0.5}),
     "theta_reference": ("{ mean = 0.5 }", {"mean": 0.5}),

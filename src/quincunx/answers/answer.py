@@ -96,6 +96,12 @@ class Answer:
         return tuple(text for each in (self.training, self.inferred) if each is not None for text in each.warnings)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen where nothing was said, in words."""
+        told = (text for each in (self.training, self.inferred) if each is not None for text in each.notes)
+        return tuple(dict.fromkeys(told))
+
+    @property
     def num_simulator_calls(self) -> int:
         """Observations simulated to get here, for the training (if that is known) and for the answer."""
         known = [each.statistics for each in (self.training, self.before, self.inferred) if each is not None]
@@ -115,5 +121,6 @@ class Answer:
             "num_simulator_calls": self.num_simulator_calls,
             **found,
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
             "library_version": version(),
         }

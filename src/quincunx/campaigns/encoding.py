@@ -23,7 +23,7 @@ from ..problems import CATALOGUE
 
 # What can be saved is what training makes: the classes of these rooms, and of what they are made from.
 ROOMS = ("quincunx.core", "quincunx.gold", "quincunx.answers", "quincunx.methods", "quincunx.checks")
-LAYERS = (eqx.nn.Linear, eqx.nn.GRUCell)
+LAYERS = (eqx.nn.Linear, eqx.nn.GRUCell, eqx.nn.Conv2d)
 
 # Constructor arguments of distributions whose attributes are more than they take.
 _ARGUMENTS = {"MultivariateNormal": ("loc", "scale_tril")}
@@ -98,7 +98,10 @@ class Writer:
     def _object(self, value: Any) -> dict[str, Any]:
         name = type(value).__name__
         if _registry().get(name) is not type(value):
-            raise TypeError(f"a {name} cannot be saved; estimators, posteriors, answers and their solutions can")
+            raise TypeError(
+                f"a {name} cannot be saved; estimators, posteriors, answers and their solutions can, but for those "
+                "with networks of your own, which no folder can bring back"
+            )
         fields = {f.name: self.encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"$class": name, "fields": fields}
 

@@ -34,6 +34,7 @@ class Accuracy:
     theta: the truth `(n, dim)`.
     x: the observations `(n, m, *event)`.
     mean: E_q[theta] after each of `iterations`, `(len(iterations), n, dim)`.
+    std: standard deviation of q, likewise.
     low, high: central 95 % intervals, likewise.
     yardstick: the exact posterior mean, or the maximum likelihood estimate, `(n, dim)`; None where neither is known.
     iterations: numbers of iterations at which the estimates were read.
@@ -43,6 +44,7 @@ class Accuracy:
     theta: np.ndarray
     x: np.ndarray
     mean: np.ndarray
+    std: np.ndarray
     low: np.ndarray
     high: np.ndarray
     yardstick: np.ndarray | None
@@ -71,13 +73,17 @@ class Accuracy:
         """A quantile of the absolute error over that of the yardstick's `(dim,)`."""
         return np.quantile(self.errors(at), level, axis=0) / np.quantile(self.yardstick_errors, level, axis=0)
 
+    def std_ratio(self, at: int = 0) -> np.ndarray:
+        """Root mean squared standard deviation over the RMSE `(dim,)`: 1 for widths that are true on the average."""
+        return np.sqrt(np.mean(self.std[at] ** 2, axis=0)) / self.rmse(at)
+
     def coverage(self, at: int = 0) -> np.ndarray:
         """Share of problems whose truth lies in the 95 % interval `(dim,)`."""
         return np.mean((self.low[at] <= self.theta) & (self.theta <= self.high[at]), axis=0)
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Per column of theta: RMSE, coverage of 95 % intervals, and RMSE over the yardstick's if there is one."""
-        rows = {"rmse": self.rmse(), "coverage_95": self.coverage()}
+        """Per column of theta: RMSE, coverage of 95 % intervals, widths over errors, RMSE over the yardstick's."""
+        rows = {"rmse": self.rmse(), "coverage_95": self.coverage(), "std_ratio": self.std_ratio()}
         if self.yardstick is not None:
             rows["rmse_ratio"] = self.rmse_ratio()
         return {
@@ -140,12 +146,13 @@ def accuracy(
     sims = simulate(data_key, machine.simulator, num_simulations=num_problems, num_observations=num_observations)
     counts = iterations or (machine.num_iterations,)
     psi = trajectories(machine, run_key, sims.x, max(counts))
-    mean, interval = _estimates(machine.space, psi[:, np.asarray(counts) - 1].swapaxes(0, 1))
+    mean, std, interval = _estimates(machine.space, psi[:, np.asarray(counts) - 1].swapaxes(0, 1))
     return Accuracy(
         machine.prior.columns,
         np.asarray(sims.theta),
         np.asarray(sims.x),
         np.asarray(mean),
+        np.asarray(std),
         np.asarray(interval[:, :, 0]),
         np.asarray(interval[:, :, 1]),
         None if exact is None else np.asarray(_over_sets(exact, sims.x)),
@@ -167,16 +174,16 @@ def _exact(simulator: Any, yardstick: str | None) -> Any:
 
 
 @eqx.filter_jit
-def _summaries(space: Space, psi: jax.Array) -> tuple[jax.Array, jax.Array]:
-    def one(psi: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _summaries(space: Space, psi: jax.Array) -> tuple[jax.Array, ...]:
+    def one(psi: jax.Array) -> tuple[jax.Array, ...]:
         proposal = MixturePosterior(space, psi[None])
-        return proposal.mean, proposal.interval(0.95)
+        return proposal.mean, proposal.std, proposal.interval(0.95)
 
     return jax.lax.map(jax.vmap(one), psi)
 
 
 def _estimates(space: Space, psi: jax.Array) -> tuple[jax.Array, ...]:
-    """Means `(k, n, dim)` and 95 % intervals `(k, n, 2, dim)` for psi `(k, n, p)`, in blocks to bound memory."""
+    """Means and deviations `(k, n, dim)`, 95 % intervals `(k, n, 2, dim)`, for psi `(k, n, p)`; blocks bound memory."""
     blocks = [_summaries(space, psi[:, start : start + 250]) for start in range(0, psi.shape[1], 250)]
     return tuple(jnp.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
 

@@ -156,7 +156,13 @@ def _choice(kind: type, value: Any, where: str) -> Any:
 
 
 def _choices(kind: type) -> dict[str, type]:
-    return {choice_name(each, kind): each for each in kind.__subclasses__()}
+    return {choice_name(each, kind): each for each in kind.__subclasses__() if _is_makeable(each)}
+
+
+def _is_makeable(kind: Any) -> bool:
+    """Whether a table can hold all that has no default."""
+    required = {f.name for f in dataclasses.fields(kind) if f.init and f.default is dataclasses.MISSING}
+    return required <= options_of(kind).keys()
 
 
 def choice_name(kind: type, of: type) -> str:

@@ -140,4 +140,6 @@ def print_answer(answer: "Answer") -> None:
             table.add_row(column, *(f"{value:.5g}" for value in row.values()))
         terminal().print(table)
     terminal().print(f"{answer.num_simulator_calls:,} observations simulated")
+    for note in answer.notes:
+        terminal().print(note, style="dim", soft_wrap=True)
     print_warnings(answer.warnings)

@@ -45,6 +45,7 @@ class Solution(Generic[T]):
     statistics: named scalars, such as the number of simulator calls.
     history: named sequences, one entry per epoch (`fit`) or iteration (`run`).
     warnings: reasons not to trust the value as it stands.
+    notes: what was chosen where nothing was said, in words.
     """
 
     value: T
@@ -52,6 +53,7 @@ class Solution(Generic[T]):
     statistics: Mapping[str, float]
     history: Mapping[str, Sequence[float] | np.ndarray]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

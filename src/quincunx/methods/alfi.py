@@ -31,7 +31,7 @@ Where this differs from the paper, and why:
 import abc
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -50,12 +50,14 @@ from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import simulate
 from .machine import DRAWN, AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen, answers
 from .method import AbstractLearner, Budget, Card, Job, Refinement, failure_warnings, with_notes
+from .nets.encoder import AbstractEncoder, as_encoder
 from .nets.widths import Calibration, covered
 from .zoom import Zoom
 
 FEWEST_SETS = 40
 FEWEST_OF_A_SIZE = 8
 CALIBRATING = 0.3  # of the budget
+SMALL_CALIBRATING = 0.08  # of that, at most, for each of the sizes but the largest
 FEWEST_CALIBRATING, ENOUGH_CALIBRATING = 100, 200  # sets, in all, and of one size
 
 # -- the parts of the loss -------------------------------------------------------------------------
@@ -239,6 +241,9 @@ class ALFI(AbstractLearner):
     Fields
     ------
     network: what the machine is like.
+    encoder: what it sees of one observation: `qx.VectorEncoder()`, `qx.SequenceEncoder()`, `qx.ImageEncoder()`, or an
+        Equinox module of your own, which is called with one observation `(*event)`, returns features `(k,)`, and is
+        trained with the machine. By the event's shape if None, and the solution's notes say which.
     num_observations: in most simulated sets; 100 if None.
     max_observations: in the largest; if None 3,000, or 15 % more than the data set at hand.
     partial_loss, weighting, live, batch_size, num_problems, max_draws: see `MetaLoss`.
@@ -247,6 +252,7 @@ class ALFI(AbstractLearner):
     """
 
     network: Machine = Machine()
+    encoder: AbstractEncoder | Callable[[jax.Array], jax.Array] | None = None
     num_observations: int | None = eqx.field(static=True, default=None)
     max_observations: int | None = eqx.field(static=True, default=None)
     partial_loss: AbstractPartialLoss = NegativeLogLikelihood()
@@ -264,6 +270,7 @@ class ALFI(AbstractLearner):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
+        as_encoder(self.encoder, ())
 
     @property
     def loss(self) -> MetaLoss:
@@ -302,7 +309,8 @@ class ALFI(AbstractLearner):
         )
 
     def build(self, key: Key, sims: Batch) -> RecurrentMachine:
-        return self.network.make(key, sims, live=self.live)
+        parts = (sims,) if isinstance(sims, Simulations) else sims
+        return self.network.make(key, sims, as_encoder(self.encoder, parts[0].event_shape), live=self.live)
 
     def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
         machine, calls = trained.value, trained.statistics["num_simulator_calls"]
@@ -310,6 +318,8 @@ class ALFI(AbstractLearner):
             calls += int(trained.statistics["num_steps"]) * self.num_problems * machine.calls_per_run()
         done = with_notes(trained, {"num_simulator_calls": calls})
         parts = (job.sims,) if isinstance(job.sims, Simulations) else job.sims
+        seen = as_encoder(self.encoder, parts[0].event_shape).in_words()
+        done = dataclasses.replace(done, notes=(f"the machine sees {seen}",))
         sizes = _calibration_sizes(job.budget, parts[-1].num_observations)
         return (
             done if job.simulator is None or not sizes else _calibrated(key, done, job.simulator, sizes, job.progress)
@@ -319,12 +329,14 @@ class ALFI(AbstractLearner):
 def _calibration_sizes(budget: Budget, largest: int) -> dict[int, int]:
     """Observations in a set -> sets, from a few observations to the largest training set, which get most of it.
 
-    Empty where the machine's widths do not matter, or too little can be spent on them.
+    Two more of the size below the largest are cut from each of those. Empty where the machine's widths do not matter,
+    or too little can be spent on them.
     """
     sizes = np.unique(np.geomspace(min(10, largest), largest, 5).round().astype(int))[::-1].tolist()
-    shares = [1.0] if len(sizes) == 1 else [0.7, *[0.3 / (len(sizes) - 1)] * (len(sizes) - 1)]
     most = CALIBRATING * budget.num_simulations
-    found = {size: min(ENOUGH_CALIBRATING, int(share * most / size)) for size, share in zip(sizes, shares, strict=True)}
+    small = {size: min(ENOUGH_CALIBRATING, int(SMALL_CALIBRATING * most / size)) for size in sizes[2:]}
+    rest = most - sum(size * sets for size, sets in small.items())
+    found = {largest: min(ENOUGH_CALIBRATING, int(rest / largest)), **small}
     enough = sum(found.values()) >= FEWEST_CALIBRATING and not budget.refined
     return {size: sets for size, sets in found.items() if sets} if enough else {}
 
@@ -334,31 +346,38 @@ def _calibrated(
 ) -> Solution[Any]:
     """The machine with its widths corrected on fresh sets, and the coverage found on them."""
     simulate_key, run_key = jax.random.split(key)
-    parts = [
+    made = [
         simulate(
             jax.random.fold_in(simulate_key, size), simulator, num_simulations=sets, num_observations=size,
             progress=progress,
         )
         for size, sets in sizes.items()
     ]  # fmt: skip
-    machine, largest = trained.value, max(part.num_observations for part in parts)
+    parts = [*made, *_cut(made)]
+    machine, largest = trained.value, made[0].num_observations
     count = np.concatenate([np.full(len(part), part.num_observations) for part in parts])
     widths = [[(0, 0), (0, largest - part.num_observations), *[(0, 0)] * len(part.event_shape)] for part in parts]
     x = np.concatenate([np.pad(part.x, width, mode="edge") for part, width in zip(parts, widths, strict=True)])
     u = np.concatenate([machine.space.encoded(part.theta) for part in parts])
     weight = (np.arange(largest) < count[:, None]).astype(np.float32)
-    fold = np.random.default_rng(0).permutation(len(u)) % 2
-    psi = answers(machine, run_key, x, weight)
-    halves = [Calibration.of(psi[fold == k], count[fold == k], u[fold == k]) for k in (0, 1)]
-    crossed = [np.asarray(jax.vmap(half)(jnp.asarray(psi), jnp.asarray(count, jnp.float32))) for half in halves]
-    coverage = covered(np.where(fold[:, None] == 0, crossed[1], crossed[0]), u).tolist()
+    found, crossed = Calibration.of(answers(machine, run_key, x, weight), count, u)
+    coverage = covered(crossed, u).tolist()
     calls = trained.statistics["num_simulator_calls"] + len(u) * machine.calls_per_run()
-    calls += sum(part.num_simulator_calls for part in parts)
+    calls += sum(part.num_simulator_calls for part in made)
     extra = {"num_simulator_calls": calls, "num_calibration_sets": len(u)}
     if len(coverage) == machine.prior.dim:
         extra |= {f"coverage_95_{name}": each for name, each in zip(machine.prior.columns, coverage, strict=True)}
-    value = dataclasses.replace(machine, calibration=Calibration.of(psi, count, u))
-    return with_notes(trained, extra, failure_warnings(tuple(parts)), value=value)
+    value = dataclasses.replace(machine, calibration=found)
+    return with_notes(trained, extra, failure_warnings(tuple(made)), value=value)
+
+
+def _cut(made: list[Simulations]) -> list[Simulations]:
+    """Two smaller sets out of each of the largest, of a size between theirs and the next."""
+    first, after = made[0], made[1].num_observations if len(made) > 1 else 0
+    size = round((first.num_observations * after) ** 0.5)
+    if not 0 < size <= first.num_observations // 2:
+        return []
+    return [dataclasses.replace(first, x=first.x[:, start : start + size]) for start in (0, size)]
 
 
 def _sizes_for(count: int | None) -> tuple[int, int]:

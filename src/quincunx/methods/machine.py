@@ -23,11 +23,12 @@ from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
-from .nets.encoder import SetEncoder, Summary
+from .nets.encoder import AbstractEncoder, encoder_for
 from .nets.novelty import Novelty
+from .nets.set_encoder import SetEncoder, Summary
 from .nets.widths import Calibration
 
-LOG_SCALES = (-9.0, 2.0)  # proposals neither collapse to a point nor spread far beyond the prior
+LOG_SCALES = (-9.0, 0.5)  # proposals neither collapse to a point nor spread far beyond the prior, which is about 1
 WELL_COVERED = 300  # simulated sets; with fewer, intervals were seen to under-cover
 DRAWN = "drawn"  # what a training step keeps of an iteration, to compute the rest again
 UNCALIBRATED = (
@@ -124,6 +125,9 @@ class Machine(eqx.Module):
     bandwidth: the proposal is widened by this much, in quadrature, when simulated sets are taken near it: the
         resolution of a training batch's bank. None for (2 B / 448)^(1/d), with which about 2 B members of the bank
         lie within the reach of a narrow proposal; the simulator inside the loop needs none.
+    fixed_statistics: whether the encoder has fixed statistics of a set beside what it learns.
+    regression: whether it carries the closed-form regression estimate on those, to which the machine is pulled. The
+        paper's has neither.
     full_covariance: whether the proposal has a full covariance; the paper's is diagonal.
     width, memory: sizes of the hidden layers and of the recurrent memory (20 to 60 and 40 in the paper's code).
     """
@@ -133,6 +137,8 @@ class Machine(eqx.Module):
     num_simulated: int = eqx.field(static=True, default=20)
     clip: float = eqx.field(static=True, default=0.5)
     bandwidth: float | None = eqx.field(static=True, default=None)
+    fixed_statistics: bool = eqx.field(static=True, default=True)
+    regression: bool = eqx.field(static=True, default=True)
     full_covariance: bool = eqx.field(static=True, default=False)
     width: int = eqx.field(static=True, default=64)
     memory: int = eqx.field(static=True, default=64)
@@ -141,14 +147,19 @@ class Machine(eqx.Module):
         for name in ("num_iterations", "num_proposed", "num_simulated", "width", "memory"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.regression and not self.fixed_statistics:
+            raise ValueError("the regression is on the fixed statistics: without them, regression=False too")
         if not self.clip > 0:
             raise ValueError(f"clip must be positive, got {self.clip}")
         if self.bandwidth is not None and not self.bandwidth >= 0:
             raise ValueError(f"bandwidth must not be negative, got {self.bandwidth}")
 
-    def make(self, key: Key, sims: Batch, *, live: bool = False) -> "RecurrentMachine":
+    def make(
+        self, key: Key, sims: Batch, encoder: AbstractEncoder | None = None, *, live: bool = False
+    ) -> "RecurrentMachine":
         """An untrained machine for such simulations, from which statistics for standardisation are taken.
 
+        encoder: what is seen of one observation; by its shape if None.
         live: whether it will be trained with the simulator inside the loop.
         """
         parts = (sims,) if isinstance(sims, Simulations) else tuple(sims)
@@ -157,8 +168,17 @@ class Machine(eqx.Module):
         keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
         space = Space.of(first.prior, first.theta)
         sets = [(space.encoded(part.theta), part.x) for part in parts]
-        encoder = SetEncoder.make(keys["encoder"], sets, width=width, num_pooled=width)
-        seen, d = encoder.num_features, space.dim
+        like = encoder or encoder_for(first.event_shape)
+        made_encoder = SetEncoder.make(
+            keys["encoder"],
+            sets,
+            like,
+            width=width,
+            num_pooled=width,
+            fixed=self.fixed_statistics,
+            regression=self.regression,
+        )
+        seen, d = made_encoder.num_features, space.dim
         p = Gaussian.num_parameters(d, self.full_covariance)
         layer = lambda name, num_in, num_out, bias=True: eqx.nn.Linear(num_in, num_out, use_bias=bias, key=keys[name])
         spread = 0.0 if live else (2 * self.num_proposed / BANK) ** (1 / d)
@@ -168,8 +188,8 @@ class Machine(eqx.Module):
         }
         return RecurrentMachine(
             space=space,
-            encoder=encoder,
-            novelty=Novelty.of(first, encoder.warp),
+            encoder=made_encoder,
+            novelty=Novelty.of(first, made_encoder.lens, made_encoder.statistics.warp),
             real_layer=layer("real", seen, width),
             direct_layer=layer("direct", seen, width, bias=False),
             simulated_layer=layer("simulated", seen, width, bias=False),
@@ -266,6 +286,7 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
         h = jax.nn.silu(seen_real.for_theta + seen + jax.vmap(self.parameter_layer)(parameters))
         h = jnp.mean(jax.nn.silu(jax.vmap(self.theta_layer)(h)), axis=0)
         ahead = jnp.concatenate([seen_real.summary.mean, seen_real.summary.log_scale]) - now.psi[: 2 * d]
+        ahead = ahead if self.shape.regression else jnp.zeros_like(ahead)
         units = jnp.concatenate([jnp.exp(seen_real.summary.log_scale), jnp.ones(d)])
         relative = jnp.clip(ahead / units, -4.0, 4.0)
         h = self.before(jnp.concatenate([h, now.psi, relative])) + seen_real.for_cell

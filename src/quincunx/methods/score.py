@@ -41,7 +41,7 @@ from .method import (
     with_notes,
 )
 from .nets.contrast import rms_score
-from .nets.encoder import Warp
+from .nets.lens import Warp
 from .nets.mlp import MLP, Ensemble
 
 MOST_REFERENCE_SCORES = 20_000

@@ -256,7 +256,8 @@ def _solution(
         "num_calibration_sets": len(final.fit.noise),
         "coverage_95": coverage,
     }
-    return Solution(value, Status.SUCCESS, statistics, history, warnings)
+    notes = (f"zoom sees {final.summaries.statistics.in_words}",)
+    return Solution(value, Status.SUCCESS, statistics, history, warnings, notes)
 
 
 def _doubts(rng: np.random.Generator, box: Box, rounds: Sequence[Round], data: np.ndarray) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """`quincunx reproduce`: the numbers and figures of the documentation."""
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from ..options import errors
 
 
 def reproduce(
-    result: Annotated[str, typer.Argument(metavar="RESULT", help="What to reproduce: alfi or gold.")],
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="What to reproduce: alfi, gold or machine.")],
     out: Annotated[
         Path | None, typer.Option("--out", show_default="quincunx-RESULT", help="Folder for figures and numbers.")
     ] = None,
@@ -18,17 +19,19 @@ def reproduce(
     """Reproduce published results, with the numbers and figures of the documentation.
 
     alfi: Figures 2 to 6 of Pesah, Wehenkel and Louppe (2018), in 20 minutes; its parts are simulators. gold: errors of
-    the methods on the Galton board and on EFT, and coverage (parts galton, eft, coverage), in an hour.
+    the methods on the Galton board and on EFT, and coverage (parts galton, eft, coverage), in an hour. machine: what
+    the parts of the recurrent machine are for and what it learns (parts ablation, learnt, transfer), in an hour.
     """
     with errors():
         from . import paper, parts
 
         results = {
             "alfi": ([problem.name for problem in paper.PROBLEMS], paper.main),
-            "gold": (parts.PARTS, parts.main),
+            "gold": (parts.GOLD, functools.partial(parts.main, parts.GOLD)),
+            "machine": (parts.MACHINE, functools.partial(parts.main, parts.MACHINE)),
         }
         if result not in results:
-            raise ValueError(f"unknown result {result!r}; there are {' and '.join(results)}")
+            raise ValueError(f"unknown result {result!r}; there are {', '.join(results)}")
         known, main = results[result]
         for name in only or ():
             if name not in known:

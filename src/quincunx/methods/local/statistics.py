@@ -15,13 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MOST_COMPONENTS = 32  # of a vector; a longer one is taken for a sequence
-MOST_REGRESSED = 8  # each on the others; above it, correlations
+from ..nets.lens import coarse, kind_of, periodogram, radial_power, sine_power
+from ..nets.moments import MOST_REGRESSED
+
 LEVELS = (0.0, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1.0)
 FEW_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
-TAPERED = 0.3  # of a sequence, both ends together
-COARSE = 6  # cells of an image, along an axis
-NUM_BANDS = 12  # of a radial spectrum
 GROUPS = ("moments", "extremes", "sine", "periodogram", "spectrum")  # few enough to be summaries by themselves
 
 Groups = Mapping[str, np.ndarray]
@@ -30,31 +28,28 @@ Groups = Mapping[str, np.ndarray]
 class AbstractStatistics(abc.ABC):
     """Statistics of sets x `(n, m, *event)`, by group `(n, k)`."""
 
+    @property
+    @abc.abstractmethod
+    def in_words(self) -> str:
+        """What they are, for people."""
+
     @abc.abstractmethod
     def __call__(self, x: np.ndarray) -> Groups: ...
 
 
 def statistics_for(x: np.ndarray) -> AbstractStatistics:
     """What suits sets like x `(n, m, *event)`, scaled to them."""
-    event = x.shape[2:]
-    if len(event) >= 2:
-        return ImageStatistics(x)
-    if len(event) == 1 and event[0] > MOST_COMPONENTS:
-        return SequenceStatistics(x)
-    return VectorStatistics(x)
-
-
-def in_words(event: tuple[int, ...]) -> str:
-    """What `statistics_for` chooses, for people."""
-    if len(event) >= 2:
-        return "an image: coarse means, quantiles of the pixels, radial log spectrum"
-    if len(event) == 1 and event[0] > MOST_COMPONENTS:
-        return "a sequence: log spectra"
-    return "numbers: warped means, quantiles, moments" + (", extremes along learnt directions" if event else "")
+    return {"vector": VectorStatistics, "sequence": SequenceStatistics, "image": ImageStatistics}[kind_of(x.shape[2:])](
+        x
+    )
 
 
 class VectorStatistics(AbstractStatistics):
     """Of vectors of at most 32 components."""
+
+    @property
+    def in_words(self) -> str:
+        return "numbers: warped means, quantiles, second moments, extremes along learnt directions"
 
     def __init__(self, x: np.ndarray):
         flat = _vectors(x).reshape(-1, int(np.prod(x.shape[2:], dtype=int)))
@@ -110,22 +105,18 @@ def _moments(y: np.ndarray, enough: bool) -> np.ndarray:
 class SequenceStatistics(AbstractStatistics):
     """Of sequences: what hangs on the lag between two moments, not on the moments, is in the spectrum."""
 
+    @property
+    def in_words(self) -> str:
+        return "a sequence: log spectra of its sine transform and its periodogram, mean, log spread"
+
     def __init__(self, x: np.ndarray):
-        length = x.shape[2]
-        ramp = max(1, int(TAPERED / 2 * length))
-        rise = 0.5 * (1 - np.cos(np.pi * (np.arange(ramp) + 0.5) / ramp))
-        taper = np.concatenate([rise, np.ones(length - 2 * ramp), rise[::-1]])
-        self.taper = taper / np.sqrt(np.mean(taper**2))
-        places = np.arange(1, length + 1)
-        self.sine = np.sqrt(2 / (length + 1)) * np.sin(np.pi * np.outer(places, places) / (length + 1))
         self.floor = 1e-6 * np.var(x) + 1e-300
 
     def __call__(self, x: np.ndarray) -> Groups:
-        power = np.abs(np.fft.rfft((x - x.mean(axis=2, keepdims=True)) * self.taper, axis=2)[..., 1:]) ** 2
-        power /= x.shape[2]
+        power = periodogram(x, np)
         whole = [np.log(power.mean(axis=1) + self.floor), x.mean(axis=(1, 2))[:, None]]
         return {
-            "sine": np.log((x @ self.sine) ** 2 + self.floor).mean(axis=1),
+            "sine": np.log(sine_power(x, np) + self.floor).mean(axis=1),
             "periodogram": np.log(power + self.floor).mean(axis=1),
             "whole": np.concatenate([*whole, np.log(x.std(axis=2).mean(axis=1) + self.floor)[:, None]], axis=1),
         }
@@ -134,26 +125,21 @@ class SequenceStatistics(AbstractStatistics):
 class ImageStatistics(AbstractStatistics):
     """Of arrays of two or more axes; the first two are those of the image, others are channels."""
 
+    @property
+    def in_words(self) -> str:
+        return "an image: coarse means, quantiles of the pixels, radial log spectrum"
+
     def __init__(self, x: np.ndarray):
-        height, width = x.shape[2:4]
-        self.rows, self.columns = (np.array_split(np.arange(size), min(size, COARSE)) for size in (height, width))
-        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
-        edges = np.linspace(0, 0.5, min(NUM_BANDS, max(2, min(height, width) // 2)) + 1)
-        band = np.digitize(frequency, edges) - 1
-        self.bands = [found for k in range(len(edges) - 1) if (found := (band == k) & (frequency > 0)).any()]
         self.floor = 1e-6 * np.var(x) + 1e-300
 
     def __call__(self, x: np.ndarray) -> Groups:
         x = x.reshape(*x.shape[:4], -1)
         n = len(x)
-        means = x.mean(axis=1)
-        coarse = [means[:, rows][:, :, columns].mean(axis=(1, 2)) for rows in self.rows for columns in self.columns]
-        power = np.abs(np.fft.rfft2(x, axes=(2, 3))) ** 2 / (x.shape[2] * x.shape[3])
-        spectrum = [np.log(power[:, :, band].mean(axis=2) + self.floor).mean(axis=1) for band in self.bands]
+        spectrum = np.log(radial_power(x, np) + self.floor).mean(axis=1)
         pixels = x.reshape(*x.shape[:2], -1)
         return {
-            "spectrum": np.stack(spectrum, axis=1).reshape(n, -1),
-            "coarse": np.stack(coarse, axis=1).reshape(n, -1),
+            "spectrum": spectrum.reshape(n, -1),
+            "coarse": coarse(x.mean(axis=1), np).reshape(n, -1),
             "pixels": np.quantile(pixels, LEVELS, axis=2).mean(axis=2).T,
             "spread": np.log(pixels.std(axis=2) + self.floor).mean(axis=1, keepdims=True),
         }

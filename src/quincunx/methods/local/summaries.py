@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..nets.lens import MOST_COMPONENTS
 from .statistics import GROUPS, AbstractStatistics, Extremes, Groups, statistics_for
 
 FOLDS = 5
@@ -123,7 +124,7 @@ class Summaries(NamedTuple):
         """From the last of the records of sets x `(n, m, *event)` made by z `(n, d)`; directions from all of them."""
         x, z = sets[-1]
         extremes = None
-        if x.ndim == 3 and x.shape[2] <= 32 and x.shape[1] >= FEWEST_FOR_EXTREMES:
+        if x.ndim == 3 and x.shape[2] <= MOST_COMPONENTS and x.shape[1] >= FEWEST_FOR_EXTREMES:
             extremes = Extremes.learnt(sets, before.extremes if before else None)
         bare = Summaries(statistics_for(x), extremes, {})
         return bare._replace(regressions={name: Regression.of(rng, s, z) for name, s in bare.groups(x).items()})

@@ -12,8 +12,8 @@ from ...core.simulations import Simulations
 from ...core.simulator import AbstractSimulator
 from ...core.solution import Array, Key
 from ...gold.reference import AbstractReference, MarginalReference, PairReference, PointReference
-from .encoder import Warp
 from .inputs import ThetaInput
+from .lens import Warp
 from .mlp import MLP, Ensemble
 
 

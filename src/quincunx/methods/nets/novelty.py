@@ -9,7 +9,7 @@ from ...core.batches import bucket, filled, put
 from ...core.loss import AbstractFrozen
 from ...core.simulations import Simulations
 from ...core.solution import Array
-from .encoder import Warp
+from .lens import AbstractLens, Warp
 
 NUM_SETS = 448
 THRESHOLD = 2.0  # times the distance that 1 in 100 simulated sets has to its nearest neighbour
@@ -18,7 +18,7 @@ THRESHOLD = 2.0  # times the distance that 1 in 100 simulated sets has to its ne
 class Novelty(AbstractFrozen):
     """A bank of simulated sets, and the distance of observed data to the nearest of them.
 
-    A set is described by the mean and the standard deviation of its warped components, standardised over
+    A set is described by the mean and the standard deviation of what is seen of its observations, standardised over
     the bank. The score is the distance to the nearest set of the bank, divided by the 99th percentile of that
     distance among the sets of the bank themselves: around or below 1 for data like the simulated.
 
@@ -26,20 +26,21 @@ class Novelty(AbstractFrozen):
     ------
     theta: `(K, dim)`.
     x: `(K, m, *event)`.
-    warp: the encoder's.
+    lens, warp: the encoder's.
     """
 
     theta: jax.Array
     x: jax.Array
+    lens: AbstractLens
     warp: Warp
 
     @staticmethod
-    def of(sims: Simulations, warp: Warp) -> "Novelty":
+    def of(sims: Simulations, lens: AbstractLens, warp: Warp) -> "Novelty":
         most = min(len(sims), NUM_SETS)
         # A size that others share: with few sets, every number of them would be compiled anew.
         count = next(size for size in range(most, 0, -1) if bucket(size, 8) == size)
         theta, x = (put(np.asarray(each)[:count]) for each in (sims.theta, sims.x))
-        return Novelty(theta, x, warp)
+        return Novelty(theta, x, lens, warp)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -59,7 +60,7 @@ class Novelty(AbstractFrozen):
 
     def describe(self, x: Array, weight: Array) -> jax.Array:
         """Mean and standard deviation of the warped components, over the observations whose weight is 1."""
-        features, share = self.warp(jnp.asarray(x).reshape(len(x), -1)), weight / jnp.sum(weight)
+        features, share = self.warp(jax.vmap(self.lens)(jnp.asarray(x))), weight / jnp.sum(weight)
         mean = share @ features
         return jnp.concatenate([mean, jnp.sqrt(share @ jnp.square(features - mean))])
 

@@ -1,17 +1,24 @@
 """Calibration: the mean and the scale of a machine's answers, corrected by what was found on fresh simulations."""
 
+import dataclasses
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ...answers.bayes.space import Gaussian
+from ...core.batches import over_rows
 from ...core.loss import AbstractFrozen
 
-PRIOR_ROWS = 10.0  # the corrections are pulled to constants as by so many sets
+PRIOR_ROWS = 40.0  # the corrections are pulled to constants as by so many sets
 MOST = 6.0  # an error of more standard deviations counts as so many
 ROUNDS = 20
+FOLDS = 5
+FAR, FEW = 4.0, 20  # size by size: an error of more standard deviations counts as so many; of so few sets, half
 BEYOND = 2.0  # standard deviations of the features, where they were fitted
-LARGEST = 1.2  # correction: of the mean in its standard deviations, of the log of the scale
+SHIFT = 0.4  # the largest correction of the mean, in standard deviations
+LARGEST = 1.2  # correction of the log of the scale
 
 
 class Calibration(AbstractFrozen):
@@ -20,22 +27,46 @@ class Calibration(AbstractFrozen):
     For u_j ~ N(m_j, s_j^2) as a machine has it, m_j becomes m_j + s_j a_j and s_j becomes s_j exp(b_j), where a_j and
     b_j are linear in (1, c, c^2, m_j, m_j^2, m_j c, log s_j), c = log(number of observations): the maximum of the
     normal likelihood of the errors on sets that had no part in the training, pulled to constants a little. Large
-    corrections are bounded by a tanh, so that a scale is changed by a factor of 3.3 at most.
+    corrections are bounded by a tanh, so that a scale is changed by a factor of 3.3 at most. Last, the scale is
+    multiplied, size by size, by what errors of sets that were left out of that fit are in its units.
 
     Fields
     ------
     middle, spread: of the features `(d, k)`.
     shift, widen: `(d, k)`, the coefficients of a and b.
+    sizes: `(s,)`, log numbers of observations.
+    left: `(s, d)`, log factors of the scales there.
     """
 
     middle: jax.Array
     spread: jax.Array
     shift: jax.Array
     widen: jax.Array
+    sizes: jax.Array
+    left: jax.Array
 
     @staticmethod
-    def of(psi: np.ndarray, count: np.ndarray, u: np.ndarray) -> "Calibration":
-        """From answers psi `(n, p)` about sets of `count` (n,) observations made at u `(n, d)`."""
+    def of(psi: np.ndarray, count: np.ndarray, u: np.ndarray) -> tuple["Calibration", np.ndarray]:
+        """From answers psi `(n, p)` about sets of `count` (n,) observations made at u `(n, d)`.
+
+        Also the answers as corrected by others that did not see them, for counting coverage.
+        """
+        d, sizes = u.shape[1], np.unique(count)
+        fold = np.random.default_rng(0).permutation(len(u)) % FOLDS
+        crossed = np.empty_like(psi, dtype=np.float32)
+        for number in range(FOLDS):
+            inside, rest = fold == number, fold != number
+            crossed[inside] = _mended(Calibration._fitted(psi[rest], count[rest], u[rest]), psi[inside], count[inside])
+        error = (u - crossed[:, :d]) / np.exp(crossed[:, d : 2 * d])
+        ratio = np.stack([np.sqrt(np.mean(np.minimum(error[count == m] ** 2, FAR**2), axis=0)) for m in sizes])
+        enough = np.array([np.sum(count == m) for m in sizes])[:, None]
+        left = np.log(ratio) * enough / (enough + FEW)
+        found = dataclasses.replace(Calibration._fitted(psi, count, u), sizes=_held(np.log(sizes)), left=_held(left))
+        crossed[:, d : 2 * d] += left[np.searchsorted(sizes, count)]
+        return found, crossed
+
+    @staticmethod
+    def _fitted(psi: np.ndarray, count: np.ndarray, u: np.ndarray) -> "Calibration":
         d = u.shape[1]
         raw = np.asarray(_raw(psi[:, :d], psi[:, d : 2 * d], count, np), np.float64)
         middle, spread = raw.mean(axis=0), raw.std(axis=0)
@@ -44,7 +75,7 @@ class Calibration(AbstractFrozen):
         error = np.clip((u - psi[:, :d]) / np.exp(psi[:, d : 2 * d]), -MOST, MOST)
         fits = [_corrections(features[:, j], error[:, j]) for j in range(d)]
         shift, widen = (np.stack(each) for each in zip(*fits, strict=True))
-        return Calibration(*(jnp.asarray(each, jnp.float32) for each in (middle, spread, shift, widen)))
+        return Calibration(*map(_held, (middle, spread, shift, widen, np.zeros(1), np.zeros((1, d)))))
 
     def __call__(self, psi: jax.Array, count: jax.Array) -> jax.Array:
         """psi `(p,)` of an answer about `count` observations `()`, corrected."""
@@ -52,10 +83,25 @@ class Calibration(AbstractFrozen):
         mean, log_scale = psi[:d], psi[d : 2 * d]
         features = _bounded((_raw(mean, log_scale, count, jnp) - self.middle) / self.spread, jnp)
         shift, widen = (
-            LARGEST * jnp.tanh(jnp.sum(each * features, axis=1) / LARGEST) for each in (self.shift, self.widen)
+            most * jnp.tanh(jnp.sum(each * features, axis=1) / most)
+            for each, most in ((self.shift, SHIFT), (self.widen, LARGEST))
         )
-        mean, log_scale = mean + jnp.exp(log_scale) * shift, log_scale + widen
+        left = jax.vmap(lambda each: jnp.interp(jnp.log(count), self.sizes, each), in_axes=1)(self.left)
+        mean, log_scale = mean + jnp.exp(log_scale) * shift, log_scale + widen + left
         return psi.at[: 2 * d].set(jnp.concatenate([mean, log_scale]))
+
+
+def _held(values: np.ndarray) -> jax.Array:
+    return jnp.asarray(values, jnp.float32)
+
+
+@eqx.filter_jit
+def _mapped(calibration: Calibration, psi: jax.Array, count: jax.Array) -> jax.Array:
+    return jax.vmap(calibration)(psi, count)
+
+
+def _mended(calibration: Calibration, psi: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return over_rows(lambda rows, counts: _mapped(calibration, rows, counts), psi, count.astype(np.float32))
 
 
 def covered(psi: np.ndarray, u: np.ndarray) -> np.ndarray:
