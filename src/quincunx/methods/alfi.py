@@ -48,10 +48,11 @@ from ..core.simulator import AbstractSimulator
 from ..core.solution import Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import simulate
-from .machine import DRAWN, AbstractSupply, LiveSupply, Machine, Progressing, RecurrentMachine, Seen, answers
+from .machine import Machine, Progressing, RecurrentMachine, Seen, answers
 from .method import AbstractLearner, Budget, Card, Job, Refinement, failure_warnings, with_notes
 from .nets.encoder import AbstractEncoder, as_encoder
 from .nets.widths import Calibration, covered
+from .supply import DRAWN, AbstractSupply, LiveSupply
 from .zoom import Zoom
 
 FEWEST_SETS = 40

@@ -3,7 +3,6 @@
 What it is, what it is trained for, and where it differs from the paper is told in `methods/alfi.py`.
 """
 
-import abc
 import dataclasses
 from typing import NamedTuple
 
@@ -11,7 +10,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ad_checkpoint import checkpoint_name
 
 from ..answers.bayes.posterior import MixturePosterior
 from ..answers.bayes.space import Gaussian, Space
@@ -27,62 +25,16 @@ from .nets.encoder import AbstractEncoder, encoder_for
 from .nets.novelty import Novelty
 from .nets.set_encoder import SetEncoder, Summary
 from .nets.widths import Calibration
+from .supply import AbstractSupply, BankSupply, LiveSupply
 
 LOG_SCALES = (-9.0, 0.5)  # proposals neither collapse to a point nor spread far beyond the prior, which is about 1
 WELL_COVERED = 300  # simulated sets; with fewer, intervals were seen to under-cover
-DRAWN = "drawn"  # what a training step keeps of an iteration, to compute the rest again
 UNCALIBRATED = (
     "the widths of this machine are not calibrated, for which `train` needs a simulator and a larger budget; `infer` "
     "does not calibrate the machine that its rounds begin from"
 )
 BLOCK = 64  # sets that are run at once
 BANK = 448  # members of a training batch's bank, with the defaults of `ALFI`
-
-
-# -- where simulated sets come from ----------------------------------------------------------------
-
-
-class AbstractSupply(eqx.Module):
-    """Parameters near a proposal, with what the theta-encoder sees of sets simulated there."""
-
-    @abc.abstractmethod
-    def draw(self, machine: "RecurrentMachine", key: Key, proposal: Gaussian) -> tuple[jax.Array, jax.Array]:
-        """u `(B, d)` and the projected encodings `(B, width)`."""
-
-
-class BankSupply(AbstractSupply):
-    """Simulations made once, at u `(K, d)`: a draw asks nothing of the simulator.
-
-    Members are taken with replacement, in proportion to (a heavy-tailed stand-in for) q(u) / prior(u), so
-    that the draws spread like the proposal although the bank spreads like the prior.
-    """
-
-    u: jax.Array
-    inverse_prior: jax.Array
-    seen: jax.Array
-
-    def draw(self, machine: "RecurrentMachine", key: Key, proposal: Gaussian) -> tuple[jax.Array, jax.Array]:
-        # (1 + w^2 / 16)^-8 is close to exp(-w^2 / 2), never underflows, and costs no exp and no max.
-        kernel = (1 + jnp.sum(proposal.standard(self.u) ** 2, axis=-1) / 16) ** -8
-        cumulative = jnp.cumsum(kernel * self.inverse_prior)
-        points = jax.random.uniform(key, (machine.shape.num_proposed,)) * cumulative[-1]
-        index = jnp.minimum(jnp.sum(cumulative < points[:, None], axis=1), len(cumulative) - 1)
-        index = checkpoint_name(index, DRAWN)
-        return self.u[index], self.seen[index]
-
-
-class LiveSupply(AbstractSupply):
-    """The simulator itself, run at draws from the proposal in every iteration."""
-
-    simulator: AbstractJaxSimulator = eqx.field(static=True)
-
-    def draw(self, machine: "RecurrentMachine", key: Key, proposal: Gaussian) -> tuple[jax.Array, jax.Array]:
-        u_key, x_key = jax.random.split(key)
-        u = proposal.at(jax.random.normal(u_key, (machine.shape.num_proposed, machine.space.dim)))
-        theta = machine.space.decode(u)
-        keys = jax.random.split(x_key, machine.shape.num_proposed)
-        x = jax.vmap(lambda k, t: self.simulator.sample_set(k, t, machine.shape.num_simulated))(keys, theta)
-        return u, machine.see_simulated(x)
 
 
 # -- the machine -----------------------------------------------------------------------------------
@@ -286,7 +238,7 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
         h = jax.nn.silu(seen_real.for_theta + seen + jax.vmap(self.parameter_layer)(parameters))
         h = jnp.mean(jax.nn.silu(jax.vmap(self.theta_layer)(h)), axis=0)
         ahead = jnp.concatenate([seen_real.summary.mean, seen_real.summary.log_scale]) - now.psi[: 2 * d]
-        ahead = ahead if self.shape.regression else jnp.zeros_like(ahead)
+        ahead = jnp.zeros_like(ahead) if self.encoder.regression is None else ahead
         units = jnp.concatenate([jnp.exp(seen_real.summary.log_scale), jnp.ones(d)])
         relative = jnp.clip(ahead / units, -4.0, 4.0)
         h = self.before(jnp.concatenate([h, now.psi, relative])) + seen_real.for_cell

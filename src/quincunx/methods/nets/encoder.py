@@ -87,12 +87,11 @@ class OwnEncoder(AbstractEncoder):
 
     Fields
     ------
-    module: an Equinox module that takes one observation `(*event)` and returns features `(k,)`.
-    beside: what is seen through a lens beside it; by the event's shape if None.
+    module: an Equinox module that takes one observation `(*event)` and returns features `(k,)`. Beside it stands the
+        lens for the event's shape.
     """
 
     module: Any
-    beside: AbstractEncoder | None = None
 
     def __check_init__(self):
         if not isinstance(self.module, eqx.Module) or not callable(self.module):
@@ -105,7 +104,7 @@ class OwnEncoder(AbstractEncoder):
         return f"through a network of your own, {type(self.module).__name__}, and fixed statistics beside it"
 
     def lens(self, x: np.ndarray) -> AbstractLens:
-        return (self.beside or encoder_for(x.shape[1:])).lens(x)
+        return encoder_for(x.shape[1:]).lens(x)
 
     def front(self, key: Key, x: np.ndarray) -> eqx.Module | None:
         event = jax.ShapeDtypeStruct(x.shape[1:], jnp.float32)
