@@ -15,6 +15,7 @@ from quincunx.answers.bayes.space import Gaussian
 from quincunx.methods import alfi
 from quincunx.methods.machine import trajectories
 from quincunx.methods.method import Budget
+from quincunx.methods.nets import set_encoder
 from quincunx.methods.nets.lens import Warp
 from quincunx.methods.nets.moments import gaussian_fit
 from quincunx.methods.nets.widths import Calibration, covered
@@ -81,7 +82,10 @@ def test_gaussian_fit_counts_only_weighted_rows():
 
 
 def test_encoder_ignores_order_and_masked_observations(sims, machine):
-    x, encode = np.asarray(sims[0].x[0]), eqx.filter_jit(machine.encoder)
+    x, encoder = np.asarray(sims[0].x[0]), eqx.filter_jit(machine.encoder)
+    encode = lambda x, weight=None: jax.tree.map(
+        lambda each: each[0], encoder(x[None], None if weight is None else weight[None])
+    )
     whole = encode(x)
     for a, b in zip(whole, encode(x[::-1]), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
@@ -91,9 +95,30 @@ def test_encoder_ignores_order_and_masked_observations(sims, machine):
     assert np.abs(whole.features - encode(2 * x).features).max() > 0.1
 
 
+def test_the_gradient_of_a_large_set_is_right_on_average(machine, monkeypatch):
+    m, repeats = 201, 300
+    x = np.random.default_rng(0).normal(size=m).astype(np.float32)
+    shuffled = np.stack([np.random.default_rng(seed).permutation(x) for seed in range(repeats)])
+
+    def gradients(x):
+        told = lambda weight, one: jnp.sum(jnp.tanh(replaced(weight)(one[None]).features[0, :32]) * np.arange(-16, 16))
+        replaced = lambda weight: eqx.tree_at(lambda e: e.hidden.weight, machine.encoder, weight)
+        return np.asarray(jax.lax.map(lambda one: jax.grad(told)(machine.encoder.hidden.weight, one), x))
+
+    few = gradients(shuffled)
+    one = jnp.asarray(x[None])
+    value = machine.encoder(one).features
+    monkeypatch.setattr(set_encoder, "LARGE", m)
+    (whole,), error = gradients(one), few.std(axis=0) / np.sqrt(repeats)
+    np.testing.assert_allclose(value, machine.encoder(one).features, atol=1e-5)  # only the gradient is estimated
+    assert (few.std(axis=0) > 0).any()
+    # 128 weights: 5 standard errors and rounding are exceeded by chance in fewer than one run in ten thousand.
+    assert (np.abs(few.mean(axis=0) - whole) < 5 * error + 1e-5).all()
+
+
 def test_the_regression_summary_is_near_the_posterior_mean_in_the_bulk(machine):
     fresh = qx.simulate(jax.random.key(1), bell, num_simulations=400, num_observations=40)
-    found = eqx.filter_jit(lambda m, x: m.space.decode(jax.vmap(m.encoder)(x).mean))(machine, fresh.x)
+    found = eqx.filter_jit(lambda m, x: m.space.decode(m.encoder(x).mean))(machine, fresh.x)
     x = np.asarray(fresh.x)
     naive = np.stack([x.mean(1), np.clip(np.log(x.std(1)), -1, 1)], 1)
     middle = lambda estimate: np.median(np.abs(np.asarray(estimate) - np.asarray(fresh.theta)), axis=0)
@@ -158,12 +183,12 @@ def test_bank_draws_follow_the_proposal_not_the_prior(machine):
     target = Gaussian(jnp.array([0.5, -0.4]), jnp.array([0.3, 0.3]), jnp.zeros(0))
 
     @eqx.filter_jit
-    def draw(machine, theta, keys):
+    def draw(machine, theta):
         u = machine.space.encode(theta)
         bank = BankSupply(u, jnp.exp(-machine.space.log_prior(u)), jnp.zeros((4000, 1)))
-        return jax.vmap(lambda key: bank.draw(machine, key, target)[0])(keys)
+        return bank.draw(machine, KEY, jax.tree.map(lambda each: jnp.broadcast_to(each, (200, *each.shape)), target))[0]
 
-    draws = np.asarray(draw(machine, PRIOR.sample(jax.random.key(3), 4000), jax.random.split(KEY, 200))).reshape(-1, 2)
+    draws = np.asarray(draw(machine, PRIOR.sample(jax.random.key(3), 4000))).reshape(-1, 2)
     # The kernel's tails are heavier than the normal's: its spread is up to 15 % larger, its centre is the same.
     np.testing.assert_allclose(draws.mean(0), target.mean, atol=0.05)
     np.testing.assert_allclose(draws.std(0), target.scale, rtol=0.2)

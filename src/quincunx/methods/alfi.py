@@ -51,8 +51,9 @@ from ..sample.simulate import simulate
 from .machine import Machine, Progressing, RecurrentMachine, Seen, answers
 from .method import AbstractLearner, Budget, Card, Job, Refinement, failure_warnings, with_notes
 from .nets.encoder import AbstractEncoder, as_encoder
+from .nets.set_encoder import KEPT
 from .nets.widths import Calibration, covered
-from .supply import DRAWN, AbstractSupply, LiveSupply
+from .supply import AbstractSupply, LiveSupply
 from .zoom import Zoom
 
 FEWEST_SETS = 40
@@ -189,20 +190,19 @@ class MetaLoss(AbstractLoss):
         else:
             picked = jax.random.permutation(bank_key, rest.num_observations)[: net.shape.num_simulated]
             supply = net.bank(rest.theta, rest.x[:, picked])
-        first = jax.random.choice(start_key, net.space.encode(rest.theta), (len(u_star),))
+        first = net.start(jax.random.choice(start_key, net.space.encode(rest.theta), (len(u_star),)))
         weights = self.weighting(net.num_iterations).astype(np.float32)
 
-        # Recomputing an iteration is cheaper than moving its intermediates through memory, but for which sets it drew:
-        # to keep those saves a tenth or two of a step with five observables, and nothing with one.
-        @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(DRAWN))
+        # Recomputing an iteration is cheaper than moving its intermediates through memory, but for a few: which sets it
+        # drew, or what was simulated, and their fixed statistics.
+        @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(KEPT))
         def iterate(now: Progressing, inputs: tuple[Key, jax.Array]) -> tuple[Progressing, jax.Array]:
-            keys = jax.random.split(inputs[0], len(u_star))
-            after = jax.vmap(lambda k, seen, one: net.update(k, supply, seen, one))(keys, seen_real, now)
+            after = net.update(inputs[0], supply, seen_real, now)
             losses = jax.vmap(lambda psi, u: self.partial_loss(Gaussian.of(psi, net.space.dim), u))(after.psi, u_star)
             return after, inputs[1] * jnp.mean(losses)
 
         keys = jax.random.split(step_key, net.num_iterations)
-        _, losses = jax.lax.scan(iterate, jax.vmap(net.start)(first), (keys, jnp.asarray(weights / weights.sum())))
+        _, losses = jax.lax.scan(iterate, first, (keys, jnp.asarray(weights / weights.sum())))
         return jnp.sum(losses)
 
     def _problems(
@@ -221,11 +221,11 @@ def _problems_of(net: RecurrentMachine, key: Key, sims: Simulations, fewest: int
     """Each row as a problem, with a log-uniform number of its observations, counted from a random one on."""
     n, m = len(sims), sims.num_observations
     start_key, count_key = jax.random.split(key)
-    position = (jnp.arange(m) - jax.random.randint(start_key, (n, 1), 0, m)) % m
+    order = (jnp.arange(m) + jax.random.randint(start_key, (n, 1), 0, m)) % m
     low, high = np.log(min(fewest, m)), np.log(m + 1)
     count = jnp.floor(jnp.exp(jax.random.uniform(count_key, (n, 1), minval=low, maxval=high)))
-    weight = (position < count).astype(jnp.float32)
-    return net.space.encode(sims.theta), jax.vmap(net.see_real)(sims.x, weight)
+    x, weight = jax.vmap(lambda one, own: one[own])(sims.x, order), (jnp.arange(m) < count).astype(jnp.float32)
+    return net.space.encode(sims.theta), net.see_real(x, weight)
 
 
 # -- the method ------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from ..core.solution import Array, Key, Solution
 from ..sample.black_box import AbstractJaxSimulator
 from .nets.encoder import AbstractEncoder, encoder_for
 from .nets.novelty import Novelty
-from .nets.set_encoder import SetEncoder, Summary
+from .nets.set_encoder import SetEncoder, Summary, over_all
 from .nets.widths import Calibration
 from .supply import AbstractSupply, BankSupply, LiveSupply
 
@@ -41,14 +41,14 @@ BANK = 448  # members of a training batch's bank, with the defaults of `ALFI`
 
 
 class Progressing(NamedTuple):
-    """psi `(p,)` and the recurrent memory `(memory,)`: what an iteration changes."""
+    """psi `(n, p)` and the recurrent memory `(n, memory)` of n problems: what an iteration changes."""
 
     psi: jax.Array
     memory: jax.Array
 
 
 class Seen(NamedTuple):
-    """What the machine sees of the real observations: their summary, and projections of it."""
+    """What the machine sees of the real observations of n problems: their summary, and projections of it."""
 
     summary: Summary
     for_theta: jax.Array
@@ -209,13 +209,13 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
     # -- what it sees
 
     def see_real(self, x: jax.Array, weight: jax.Array | None = None) -> Seen:
-        """What is seen of x `(m, *event)`."""
+        """What is seen of x `(n, m, *event)`, n problems."""
         summary = self.encoder(x, weight)
-        return Seen(summary, self.real_layer(summary.features), self.direct_layer(summary.features))
+        return Seen(summary, *(over_all(layer, summary.features) for layer in (self.real_layer, self.direct_layer)))
 
     def see_simulated(self, x: jax.Array) -> jax.Array:
         """Projections `(K, width)` of the encodings of K simulated sets `(K, M, *event)`."""
-        return jax.vmap(lambda one: self.simulated_layer(self.encoder(one).features))(x)
+        return over_all(self.simulated_layer, self.encoder(x).features)
 
     def bank(self, theta: jax.Array, x: jax.Array) -> BankSupply:
         """A supply from simulations theta `(K, dim)`, x `(K, M, *event)`."""
@@ -225,28 +225,31 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
     # -- what it does
 
     def start(self, u: jax.Array) -> Progressing:
-        """The initial proposal: mean u `(d,)`, scale 1 in standardised units, empty memory."""
-        psi = jnp.zeros(self.readout.out_features).at[: self.space.dim].set(jnp.clip(u, -3.0, 3.0))
-        return Progressing(psi, jnp.zeros(self.cell.hidden_size))
+        """The initial proposals: means u `(n, d)`, scales 1 in standardised units, empty memories."""
+        p = self.readout.out_features
+        psi = jnp.zeros((len(u), p)).at[:, : self.space.dim].set(jnp.clip(u, -3.0, 3.0))
+        return Progressing(psi, jnp.zeros((len(u), self.cell.hidden_size)))
 
     def update(self, key: Key, supply: AbstractSupply, seen_real: Seen, now: Progressing) -> Progressing:
-        """One iteration."""
+        """One iteration of n problems."""
         d = self.space.dim
-        proposal = Gaussian.of(jax.lax.stop_gradient(now.psi), d).widened(self.shape.bandwidth or 0.0)
-        u, seen = supply.draw(self, key, proposal)
-        parameters = jnp.clip(jnp.concatenate([u, proposal.gradient(u)], axis=-1), -4.0, 4.0)
-        h = jax.nn.silu(seen_real.for_theta + seen + jax.vmap(self.parameter_layer)(parameters))
-        h = jnp.mean(jax.nn.silu(jax.vmap(self.theta_layer)(h)), axis=0)
-        ahead = jnp.concatenate([seen_real.summary.mean, seen_real.summary.log_scale]) - now.psi[: 2 * d]
+        narrow = jax.vmap(lambda psi: Gaussian.of(psi, d).widened(self.shape.bandwidth or 0.0))
+        proposals = narrow(jax.lax.stop_gradient(now.psi))
+        u, seen = supply.draw(self, key, proposals)
+        parameters = jnp.clip(jnp.concatenate([u, jax.vmap(Gaussian.gradient)(proposals, u)], axis=-1), -4.0, 4.0)
+        h = jax.nn.silu(seen_real.for_theta[:, None] + seen + over_all(self.parameter_layer, parameters))
+        h = jnp.mean(jax.nn.silu(over_all(self.theta_layer, h)), axis=1)
+        summary = seen_real.summary
+        ahead = jnp.concatenate([summary.mean, summary.log_scale], axis=-1) - now.psi[:, : 2 * d]
         ahead = jnp.zeros_like(ahead) if self.encoder.regression is None else ahead
-        units = jnp.concatenate([jnp.exp(seen_real.summary.log_scale), jnp.ones(d)])
+        units = jnp.concatenate([jnp.exp(summary.log_scale), jnp.ones_like(summary.log_scale)], axis=-1)
         relative = jnp.clip(ahead / units, -4.0, 4.0)
-        h = self.before(jnp.concatenate([h, now.psi, relative])) + seen_real.for_cell
-        memory = self.cell(jax.nn.silu(h), now.memory)
-        step = self.readout(jax.nn.silu(self.after(memory)))
-        step = step.at[: 2 * d].set(units * step[: 2 * d] + jax.nn.sigmoid(self.gain) * ahead)
+        h = over_all(self.before, jnp.concatenate([h, now.psi, relative], axis=-1)) + seen_real.for_cell
+        memory = jax.vmap(self.cell)(jax.nn.silu(h), now.memory)
+        step = over_all(self.readout, jax.nn.silu(over_all(self.after, memory)))
+        step = step.at[:, : 2 * d].set(units * step[:, : 2 * d] + jax.nn.sigmoid(self.gain) * ahead)
         psi = now.psi + self.shape.clip * jnp.tanh(step / self.shape.clip)
-        return Progressing(psi.at[d : 2 * d].set(jnp.clip(psi[d : 2 * d], *LOG_SCALES)), memory)
+        return Progressing(psi.at[:, d : 2 * d].set(jnp.clip(psi[:, d : 2 * d], *LOG_SCALES)), memory)
 
     # -- as a kernel
 
@@ -271,18 +274,18 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
 
     def init(self, key: Key, x: jax.Array, weight: jax.Array) -> MachineState:
         theta = self.space.prior.sample(key, 1)
-        begun = self.start(self.space.encode(theta)[0])
-        return MachineState(self.see_real(x, weight), self._supply(), begun, jnp.sum(weight))
+        begun = self.start(self.space.encode(theta))
+        return MachineState(self.see_real(x[None], weight[None]), self._supply(), begun, jnp.sum(weight))
 
     def step(self, key: Key, state: MachineState) -> tuple[MachineState, dict[str, jax.Array]]:
         after = self.update(key, state.supply, state.seen_real, state.progressing)
-        psi = self._calibrated(after.psi, state.count)
+        psi = self._calibrated(after.psi[0], state.count)
         proposal = MixturePosterior(self.space, psi[None])
         record = {"psi": psi, "mean": proposal.mean, "std": proposal.std}
         return state._replace(progressing=after), record
 
     def estimate(self, state: MachineState) -> MixturePosterior:
-        return MixturePosterior(self.space, self._calibrated(state.progressing.psi, state.count)[None])
+        return MixturePosterior(self.space, self._calibrated(state.progressing.psi[0], state.count)[None])
 
     def _calibrated(self, psi: jax.Array, count: jax.Array) -> jax.Array:
         return psi if self.calibration is None else self.calibration(psi, count)
@@ -348,19 +351,18 @@ def trajectories(
     """
     count = machine.num_iterations if num_iterations is None else num_iterations
 
-    def one(key: Key, x: jax.Array, weight: jax.Array) -> jax.Array:
-        init_key, step_key = jax.random.split(key)
-        state = machine.init(init_key, x, weight)
+    begin_key, step_key = jax.random.split(key)
+    x = jnp.asarray(x)
+    weight = jnp.ones(x.shape[:2]) if weight is None else jnp.asarray(weight)
+    begun = machine.start(machine.space.encode(machine.space.prior.sample(begin_key, len(x))))
+    seen_real, supply = machine.see_real(x, weight), machine._supply()
 
-        def body(now: Progressing, key: Key) -> tuple[Progressing, jax.Array]:
-            after = machine.update(key, supply, state.seen_real, now)
-            return after, machine._calibrated(after.psi, state.count)
+    def body(now: Progressing, key: Key) -> tuple[Progressing, jax.Array]:
+        after = machine.update(key, supply, seen_real, now)
+        return after, jax.vmap(machine._calibrated)(after.psi, jnp.sum(weight, axis=1))
 
-        return jax.lax.scan(body, state.progressing, jax.random.split(step_key, count))[1]
-
-    supply = machine._supply()
-    weight = jnp.ones(x.shape[:2]) if weight is None else weight
-    return jax.vmap(one)(jax.random.split(key, len(x)), jnp.asarray(x), jnp.asarray(weight))
+    psi = jax.lax.scan(body, begun, jax.random.split(step_key, count))[1]
+    return jnp.swapaxes(psi, 0, 1)
 
 
 def answers(machine: RecurrentMachine, key: Key, x: np.ndarray, weight: np.ndarray) -> np.ndarray:

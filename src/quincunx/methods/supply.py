@@ -11,16 +11,15 @@ from jax.ad_checkpoint import checkpoint_name
 from ..answers.bayes.space import Gaussian
 from ..core.solution import Key
 from ..sample.black_box import AbstractJaxSimulator
-
-DRAWN = "drawn"  # what a training step keeps of an iteration, to compute the rest again
+from .nets.set_encoder import KEPT
 
 
 class AbstractSupply(eqx.Module):
-    """Parameters near a proposal, with what the theta-encoder sees of sets simulated there."""
+    """Parameters near proposals, with what the theta-encoder sees of sets simulated there."""
 
     @abc.abstractmethod
-    def draw(self, machine: Any, key: Key, proposal: Gaussian) -> tuple[jax.Array, jax.Array]:
-        """u `(B, d)` and the projected encodings `(B, width)`, for a `RecurrentMachine`."""
+    def draw(self, machine: Any, key: Key, proposals: Gaussian) -> tuple[jax.Array, jax.Array]:
+        """For n proposals u `(n, B, d)` and the projected encodings `(n, B, width)`, for a `RecurrentMachine`."""
 
 
 class BankSupply(AbstractSupply):
@@ -34,13 +33,13 @@ class BankSupply(AbstractSupply):
     inverse_prior: jax.Array
     seen: jax.Array
 
-    def draw(self, machine: Any, key: Key, proposal: Gaussian) -> tuple[jax.Array, jax.Array]:
+    def draw(self, machine: Any, key: Key, proposals: Gaussian) -> tuple[jax.Array, jax.Array]:
         # (1 + w^2 / 16)^-8 is close to exp(-w^2 / 2), never underflows, and costs no exp and no max.
-        kernel = (1 + jnp.sum(proposal.standard(self.u) ** 2, axis=-1) / 16) ** -8
-        cumulative = jnp.cumsum(kernel * self.inverse_prior)
-        points = jax.random.uniform(key, (machine.shape.num_proposed,)) * cumulative[-1]
-        index = jnp.minimum(jnp.sum(cumulative < points[:, None], axis=1), len(cumulative) - 1)
-        index = checkpoint_name(index, DRAWN)
+        distance = jnp.sum(jax.vmap(lambda one: one.standard(self.u))(proposals) ** 2, axis=-1)
+        cumulative = jnp.cumsum((1 + distance / 16) ** -8 * self.inverse_prior, axis=1)
+        points = jax.random.uniform(key, (len(cumulative), machine.shape.num_proposed)) * cumulative[:, -1:]
+        before = jnp.sum(cumulative[:, None] < points[..., None], axis=-1)
+        index = checkpoint_name(jnp.minimum(before, len(self.u) - 1), KEPT)
         return self.u[index], self.seen[index]
 
 
@@ -49,10 +48,11 @@ class LiveSupply(AbstractSupply):
 
     simulator: AbstractJaxSimulator = eqx.field(static=True)
 
-    def draw(self, machine: Any, key: Key, proposal: Gaussian) -> tuple[jax.Array, jax.Array]:
+    def draw(self, machine: Any, key: Key, proposals: Gaussian) -> tuple[jax.Array, jax.Array]:
         u_key, x_key = jax.random.split(key)
-        u = proposal.at(jax.random.normal(u_key, (machine.shape.num_proposed, machine.space.dim)))
-        theta = machine.space.decode(u)
-        keys = jax.random.split(x_key, machine.shape.num_proposed)
+        shape = (len(proposals.mean), machine.shape.num_proposed, machine.space.dim)
+        u = jax.vmap(Gaussian.at)(proposals, jax.random.normal(u_key, shape))
+        theta = machine.space.decode(u.reshape(-1, shape[-1]))
+        keys = jax.random.split(x_key, len(theta))
         x = jax.vmap(lambda k, t: self.simulator.sample_set(k, t, machine.shape.num_simulated))(keys, theta)
-        return u, machine.see_simulated(x)
+        return u, machine.see_simulated(checkpoint_name(x, KEPT)).reshape(*shape[:2], -1)

@@ -85,8 +85,8 @@ def _regressed(machine: RecurrentMachine, test: Accuracy) -> Accuracy:
     """The same problems, answered by the first estimate of the encoder."""
 
     def one(x: jax.Array) -> jax.Array:
-        summary = machine.encoder(x)
-        return MixturePosterior(machine.space, jnp.concatenate([summary.mean, summary.log_scale])[None]).mean
+        summary = machine.encoder(x[None])
+        return MixturePosterior(machine.space, jnp.concatenate([summary.mean, summary.log_scale], axis=-1)).mean
 
     return dataclasses.replace(test, mean=np.asarray(jax.jit(lambda x: jax.lax.map(one, x))(test.x))[None])
 

@@ -76,7 +76,7 @@ def _probed(machine: RecurrentMachine) -> dict[str, float]:
 @eqx.filter_jit
 def _features(machine: RecurrentMachine, x: jax.Array) -> jax.Array:
     learnt = len(machine.encoder.output.weight)
-    return jax.lax.map(lambda one: machine.encoder(one).features[:learnt], x)
+    return jax.lax.map(lambda one: machine.encoder(one[None]).features[0, :learnt], x)
 
 
 def _explained(features: np.ndarray, target: np.ndarray) -> float:

@@ -71,9 +71,12 @@ class Warp(AbstractFrozen):
 def _magnify(x, centre, scale, xp):
     """The features `(..., k, d)` of x `(..., d)`, before standardisation."""
     z = (x[..., None, :] - centre) / scale
+    far = xp.minimum(xp.abs(z), 1e15)  # whose square is finite
+    # arcsinh, to 1e-7: in JAX four times as fast as its own, which was a sixth of a training step
+    bent = xp.copysign(xp.log(far + xp.sqrt(far * far + 1)), z)
     if len(centre) == 1:
-        return xp.arcsinh(z)
-    return xp.concatenate([xp.arcsinh(z), xp.clip(z[..., 1:2, :], -4.0, 4.0)], axis=-2)
+        return bent
+    return xp.concatenate([bent, xp.clip(z[..., 1:2, :], -4.0, 4.0)], axis=-2)
 
 
 class AbstractLens(AbstractFrozen):
