@@ -1,11 +1,16 @@
 """Speed of the recurrent machine, and what a tenth of the simulations gives.
 
-    python benchmarks/alfi.py speed     # milliseconds and problem-iterations per second, bank and live
-    python benchmarks/alfi.py budget    # the accuracy of Poisson and Weinberg with 1e5 instead of 1e6 observations
+    python benchmarks/alfi.py speed           # milliseconds and problem-iterations per second, bank and live
+    python benchmarks/alfi.py reference DIR   # the live step of Poisson beside that of the paper's code, in DIR
+    python benchmarks/alfi.py budget          # the accuracy of two simulators with 1e5 instead of 1.3e6 observations
+
+DIR is a copy of the public repository artix41/ALFI-pytorch, whose code needs torch and PyYAML; its settings are those
+of its configs/poisson.yaml, at the sizes of the paper: 16 problems x 15 iterations x 20 x 20.
 
 The accuracy table itself is made by `quincunx reproduce alfi`.
 """
 
+import importlib
 import sys
 import time
 from pathlib import Path
@@ -45,18 +50,53 @@ def speed() -> None:
         took = milliseconds_per_step(machine, loss, batch)
         rate = num_problems * machine.num_iterations / took * 1e3
         print(f"{problem.name}: bank {took:.1f} ms a step of {num_problems} problems, {rate:,.0f} problem-iterations/s")
-        wide = 64 if problem.name == "weinberg" else 20
-        shape = qx.Machine(15, 8 if wide == 64 else 20, wide, width=50, memory=40)
-        live = qx.ALFI(network=shape, num_problems=16, live=True, weighting=qx.ExponentialWeighting())
-        took = milliseconds_per_step(live.build(jax.random.key(0), sims), live.loss, sims[0][:40])
+        took = milliseconds_of_live(problem.name, sims)
         print(
             f"{problem.name}: live {took:.1f} ms a step of 16 problems x 15 iterations at the paper's sizes", flush=True
         )
 
 
+def milliseconds_of_live(name: str, sims: Any) -> float:
+    """Of a step with the simulator in the loop, at the paper's sizes."""
+    shape = qx.Machine(15, *((8, 64) if name == "weinberg" else (20, 20)), width=50, memory=40)
+    live = qx.ALFI(network=shape, num_problems=16, live=True, weighting=qx.ExponentialWeighting())
+    return milliseconds_per_step(live.build(jax.random.key(0), sims), live.loss, sims[0][:40])
+
+
+def reference(folder: str) -> None:
+    sims = qx.simulate(jax.random.key(0), qx.problems.poisson, num_simulations=400, num_observations=20)
+    for _ in range(3):  # in turns, for the machine may be busy with other things
+        theirs = milliseconds_of_reference(folder)
+        ours = milliseconds_of_live("poisson", (sims,))
+        print(f"live step: {ours:.1f} ms, theirs {theirs:.1f} ms, ratio {ours / theirs:.2f}", flush=True)
+
+
+def milliseconds_of_reference(folder: str, repeats: int = 30) -> float:
+    """Median time of a training step of the paper's code."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    theirs = {name: importlib.import_module(name) for name in ("models", "simulators", "proposals", "yaml")}
+    config = theirs["yaml"].safe_load((Path(folder) / "configs" / "poisson.yaml").read_text())
+    training = config["train"] | {"nb_iter": 15, "meta_batch_size": 16, "nb_theta": 16 * repeats, "nb_epochs": 1}
+    proposal = theirs["proposals"].GaussianProposal(config["proposal"])
+    poisson = theirs["simulators"].PoissonSimulator()
+    net = theirs["models"].ALFINet(config["networks"], training, poisson, proposal, verbose=0)
+    times, step = [time.perf_counter()], net.backprop
+
+    def timed(loss: Any) -> None:
+        step(loss)
+        times.append(time.perf_counter())
+
+    net.backprop = timed
+    net.train(training)
+    return 1e3 * float(np.median(np.diff(times)[5:]))
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["speed"]:
         speed()
+    elif sys.argv[1:2] == ["reference"] and len(sys.argv) == 3:
+        reference(sys.argv[2])
     elif sys.argv[1:] == ["budget"]:
         print(table(main(Path("benchmark-budget"), say=print, names=("poisson", "weinberg"), num_simulations=100_000)))
     else:

@@ -64,7 +64,10 @@ def _elsewhere(name: str, value: Any, given: Mapping[str, Any]) -> str | None:
     chosen = CATALOGUE[own].__name__ if own in CATALOGUE else None
     if chosen in makers:
         return f"give it to the method: method=qx.{chosen}({name}={value!r})"
-    return of_training(name, value, given) or (f"it is an option of {', '.join(makers)}" if makers else None)
+    advice = of_training(name, value, given)
+    if advice and own in CATALOGUE and isinstance(CATALOGUE[own](), AbstractSearch):
+        return f"{own} trains nothing: its budget is num_simulations"
+    return advice or (f"it is an option of {', '.join(makers)}" if makers else None)
 
 
 @options_checked(_elsewhere)

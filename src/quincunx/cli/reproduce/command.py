@@ -18,9 +18,10 @@ def reproduce(
 ) -> None:
     """Reproduce published results, with the numbers and figures of the documentation.
 
-    alfi: Figures 2 to 6 of Pesah, Wehenkel and Louppe (2018), in 20 minutes; its parts are simulators. gold: errors of
-    the methods on the Galton board and on EFT, and coverage (parts galton, eft, coverage), in an hour. machine: what
-    the parts of the recurrent machine are for and what it learns (parts ablation, learnt, transfer), in an hour.
+    alfi: Figures 2 to 6 of Pesah, Wehenkel and Louppe (2018), in a quarter of an hour; its parts are simulators. gold:
+    errors of the methods on the Galton board and on EFT, and coverage (parts galton, eft, coverage), in an hour.
+    machine: what the parts of the recurrent machine are for and what it learns (parts ablation, learnt, transfer), in
+    an hour.
     """
     with errors():
         from . import paper, parts

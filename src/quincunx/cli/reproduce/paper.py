@@ -132,6 +132,7 @@ def _numbers(problem: Problem, evaluations: dict[int, Accuracy]) -> dict:
             "median_ratio": e.quantile_ratio(0.5).tolist(),
             "p95_ratio": e.quantile_ratio(0.95).tolist(),
             "coverage": e.coverage().tolist(),
+            "std_ratio": e.std_ratio().tolist(),
         }
         for m, e in evaluations.items()
     }
@@ -149,7 +150,7 @@ def table(results: dict) -> str:
     """The numbers as Markdown: one row per simulator and column of theta."""
     head = (
         "| simulator | parameter | yardstick | RMSE ratio | median error ratio | 95th percentile ratio "
-        "| coverage of 95 % intervals | RMSE at 2T, 4T / T |\n|---|---|---|---|---|---|---|---|\n"
+        "| coverage of 95 % intervals | width / error | RMSE at 2T, 4T / T |\n|---|---|---|---|---|---|---|---|---|\n"
     )
     rows = []
     for name, result in results.items():
@@ -160,7 +161,7 @@ def table(results: dict) -> str:
             horizon = f"{result['rmse_at_2T_over_T'][i]:.3f}, {result['rmse_at_4T_over_T'][i]:.3f}"
             rows.append(
                 f"| {name} | {column} | {result['yardstick']} | {at('rmse_ratio')} | {at('median_ratio')} "
-                f"| {at('p95_ratio')} | {at('coverage')} | {horizon} |"
+                f"| {at('p95_ratio')} | {at('coverage')} | {at('std_ratio')} | {horizon} |"
             )
     return head + "\n".join(rows) + "\n"
 
