@@ -4,6 +4,7 @@ from .answers.answer import posterior as posterior
 from .answers.bayes.local import LocalPosterior as LocalPosterior
 from .answers.bayes.posterior import AbstractPosterior as AbstractPosterior
 from .answers.bayes.posterior import MixturePosterior as MixturePosterior
+from .answers.bayes.tempered import TemperedPosterior as TemperedPosterior
 from .answers.estimates import ExactRatio as ExactRatio
 from .answers.frequentist.amortised import amortised_critical_values as amortised_critical_values
 from .answers.frequentist.coverage import coverage_map as coverage_map
@@ -81,6 +82,9 @@ from .methods.nets.encoder import SequenceEncoder as SequenceEncoder
 from .methods.nets.encoder import VectorEncoder as VectorEncoder
 from .methods.nets.flows import Flow as Flow
 from .methods.nets.mlp import MLP as MLP
+from .methods.posterior_flow import NPE as NPE
+from .methods.posterior_flow import FlowPosterior as FlowPosterior
+from .methods.posterior_flow import PosteriorFlow as PosteriorFlow
 from .methods.ratio import ALICE as ALICE
 from .methods.ratio import ALICES as ALICES
 from .methods.ratio import CARL as CARL

@@ -87,8 +87,8 @@ def test_of_a_method_that_gives_a_likelihood_there_are_regions():
     (region,) = found.regions(0.9)
     (own,) = (qx.confidence_region(found.likelihood, 0.9),)
     assert (region.names, region.level, region.interval) == (("mean",), 0.9, own.interval)
-    with pytest.raises(TypeError, match="has no posterior"):
-        _ = found.posterior
+    assert found.posterior is found.posterior  # sampled when it is first asked for
+    assert bool(chain.prior.contains(found.posterior.draws).all())
     written = json.loads(json.dumps(found.to_dict()))
     assert written["regions"][0]["intervals"] == [list(each) for each in found.region().interval]
     assert written["num_simulator_calls"] == tiny.NUM_SIMULATIONS

@@ -13,30 +13,35 @@ from ..core.defaults import version
 from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key, Solution
 from .bayes.posterior import AbstractPosterior
-from .estimates import AbstractEstimator, AbstractPosteriorEstimator
+from .bayes.tempered import tempered
+from .estimates import AbstractEstimator, AbstractPosteriorEstimator, AbstractRatio
 from .frequentist.likelihood import Likelihood, likelihood
 from .frequentist.region import ConfidenceRegion, confidence_region
 
 
 def posterior(estimator: AbstractEstimator, x: Array, *, key: Key | None = None) -> AbstractPosterior:
-    """The posterior of the parameters given data, by an estimator that has one.
+    """The posterior of the parameters given data.
+
+    An estimator of the posterior has it at once. From one of a ratio, or of the likelihood, it is sampled: prior times
+    the product over observations, by tempered sequential Monte Carlo (see `TemperedPosterior`).
 
     Parameters
     ----------
     estimator: what `train` returned as its value.
     x: observations `(m, *event)`.
-    key: for estimators whose answer depends on chance a little, such as the recurrent machine; a fixed one if None.
+    key: for what depends on chance a little: the sampler, and the recurrent machine; a fixed one if None.
 
     Raises
     ------
-    TypeError: an estimator without a posterior; it says what it has.
-    ValueError: observations of the wrong shape or with NaN.
+    TypeError: an estimator without a posterior.
+    ValueError: observations of the wrong shape or with NaN, or that no theta of the prior can have made.
     """
+    key = jax.random.key(0) if key is None else key
+    if isinstance(estimator, AbstractRatio):
+        return tempered(key, estimator, x)
     if not isinstance(estimator, AbstractPosteriorEstimator):
-        raise TypeError(
-            f"a {type(estimator).__name__} has no posterior yet; it has a likelihood: qx.likelihood(estimator, x)"
-        )
-    return estimator.infer(jax.random.key(0) if key is None else key, estimator.observations(x)).value
+        raise TypeError(f"expected an estimator, what `train` returned as its value, got {type(estimator).__name__}")
+    return estimator.infer(key, estimator.observations(x)).value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +69,9 @@ class Answer:
     seed: int | None = None
     before: Solution[AbstractPosterior] | None = None
 
-    @property
+    @functools.cached_property
     def posterior(self) -> AbstractPosterior:
-        """p(theta | x); raises `TypeError` where the estimator has none."""
+        """p(theta | x). Where the estimator is one of a ratio it is sampled when it is first asked for."""
         return posterior(self._trained(), self.x) if self.inferred is None else self.inferred.value
 
     @functools.cached_property

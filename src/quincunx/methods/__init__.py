@@ -7,6 +7,7 @@ from .alfi import ALFI
 from .density import NLE, SCANDAL
 from .histogram import Histogram
 from .method import Method
+from .posterior_flow import NPE
 from .ratio import ALICE, ALICES, CARL, CASCAL, NRE, RASCAL, ROLR, BalancedNRE
 from .score import SALLINO, SALLY
 from .zoom import Zoom
@@ -17,6 +18,7 @@ CATALOGUE: Mapping[str, Callable[..., Method]] = MappingProxyType(
         for make in (
             ALFI,
             Zoom,
+            NPE,
             CARL,
             NRE,
             BalancedNRE,

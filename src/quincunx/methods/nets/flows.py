@@ -60,10 +60,17 @@ class ConditionalFlow(eqx.Module):
 
     def log_prob(self, y: jax.Array, condition: jax.Array) -> jax.Array:
         """Log density `(n,)` of y `(n, event_dim)` under conditions `(n, condition_dim)`."""
+        return jax.vmap(self._distribution.log_prob)(y, condition)
+
+    def sample(self, key: Key, condition: jax.Array, num_samples: int) -> jax.Array:
+        """Draws of y `(num_samples, event_dim)` under one condition `(condition_dim,)`."""
+        return self._distribution.sample(key, (num_samples,), condition=condition)
+
+    @property
+    def _distribution(self) -> Any:
         trained, fixed = _split(self.shape)
         weights = jax.tree.unflatten(jax.tree.structure(trained), self.weights)
-        distribution = paramax.unwrap(eqx.combine(weights, fixed))
-        return jax.vmap(distribution.log_prob)(y, condition)
+        return paramax.unwrap(eqx.combine(weights, fixed))
 
 
 @functools.cache

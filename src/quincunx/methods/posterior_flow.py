@@ -1,0 +1,233 @@
+"""NPE: the posterior p(theta | x) itself, by a conditional flow.
+
+A flow q(theta | x) minimises -log q(theta | x) over draws of the prior with their simulations (neural posterior
+estimation; Papamakarios and Murray 2016, arXiv:1605.06376, with their mixtures; with flows Greenberg, Nonnenmacher and
+Macke 2019, arXiv:1905.07488). Its optimum is the posterior under the prior that theta was drawn from, for every x at
+once. The flow is over unconstrained parameters, so no draw can leave the prior's support.
+
+What it sees of x is what the recurrent machine sees: an encoder of a set of observations, trained with the flow.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..answers.bayes.posterior import NUM_POINTS, AbstractPosterior
+from ..answers.bayes.space import Space
+from ..answers.estimates import AbstractPosteriorEstimator
+from ..core.batches import bucket
+from ..core.fit import Training
+from ..core.loss import AbstractLoss, Batch
+from ..core.prior import Prior
+from ..core.progress import AbstractProgress
+from ..core.simulations import Simulations
+from ..core.simulator import AbstractSimulator
+from ..core.solution import Array, Key, Solution, Status
+from ..sample.simulate import simulate
+from .method import AbstractLearner, Budget, Card, Job, require_origin
+from .nets.encoder import AbstractEncoder, as_encoder
+from .nets.flows import ConditionalFlow, Flow
+from .nets.novelty import Novelty
+from .nets.set_encoder import SetEncoder
+
+WIDTH = 64  # of the encoder
+FEWEST_SETS = 100
+
+
+class FlowPosterior(AbstractPosterior):
+    """q(theta | x) for one data set, by a conditional flow over the unconstrained parameters.
+
+    Fields
+    ------
+    space: the space of u.
+    flow: q(u | condition).
+    condition: what is seen of the data `(k,)`.
+    draws: theta `(n, dim)`, which the moments are taken from.
+    doubts: reasons not to trust it as it stands.
+    """
+
+    space: Space
+    flow: ConditionalFlow
+    condition: jax.Array
+    draws: jax.Array
+    doubts: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @property
+    def prior(self) -> Prior:
+        return self.space.prior
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.doubts
+
+    @property
+    def points(self) -> jax.Array:
+        return self.draws
+
+    def sample(self, key: Key, num_samples: int) -> jax.Array:
+        found = _draw(self.space, self.flow, self.condition, key, bucket(num_samples))
+        return jnp.asarray(np.asarray(found)[:num_samples])
+
+    def log_prob(self, theta: Array) -> jax.Array:
+        theta = jnp.asarray(theta)
+        rows = theta.reshape(-1, theta.shape[-1])
+        return _log_prob(self.space, self.flow, self.condition, rows).reshape(theta.shape[:-1])
+
+
+@eqx.filter_jit
+def _draw(space: Space, flow: ConditionalFlow, condition: jax.Array, key: Key, count: int) -> jax.Array:
+    return space.decode(flow.sample(key, condition, count))
+
+
+@eqx.filter_jit
+def _log_prob(space: Space, flow: ConditionalFlow, condition: jax.Array, theta: jax.Array) -> jax.Array:
+    inside = space.prior.contains(theta)
+    u = space.encode(jnp.where(inside[:, None], theta, space.decode(jnp.zeros(space.dim))))
+    density = flow.log_prob(u, jnp.broadcast_to(condition, (len(u), *condition.shape)))
+    return jnp.where(inside, density - space.log_volume(u), -jnp.inf)
+
+
+class PosteriorFlow(AbstractPosteriorEstimator):
+    """An amortised posterior: the flow, and the encoder of the data that it is conditional on.
+
+    Fields
+    ------
+    space: the space of u.
+    encoder: of sets of observations.
+    flow: q(u | features).
+    novelty: tells whether data look like anything simulated.
+    simulator: what the simulations came from.
+    event_shape: shape of one observation.
+    num_observations: in every set that it was trained on; it is for no other number.
+    """
+
+    space: Space
+    encoder: SetEncoder
+    flow: ConditionalFlow
+    novelty: Novelty
+    simulator: AbstractSimulator = eqx.field(static=True)
+    event_shape: tuple[int, ...] = eqx.field(static=True)
+    num_observations: int = eqx.field(static=True)
+
+    def infer(self, key: Key, x: jax.Array) -> Solution[FlowPosterior]:
+        if len(x) != self.num_observations:
+            raise ValueError(
+                f"{len(x)} observations: this estimator is for sets of {self.num_observations}; train one with "
+                f"num_observations={len(x)}"
+            )
+        condition = _seen(self.encoder, x)
+        draws = _draw(self.space, self.flow, condition, key, NUM_POINTS)
+        doubts = self.novelty.warnings(x)
+        found = FlowPosterior(self.space, self.flow, condition, draws, doubts)
+        return Solution(found, Status.SUCCESS, {}, {}, warnings=doubts)
+
+
+@eqx.filter_jit
+def _seen(encoder: SetEncoder, x: jax.Array) -> jax.Array:
+    return encoder(x[None]).features[0]
+
+
+class PosteriorLoss(AbstractLoss):
+    """-log q(u | x).
+
+    Fields
+    ------
+    batch_size: sets in a step.
+    """
+
+    batch_size: int = eqx.field(static=True, default=128)
+
+    def __check_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    def check(self, net: PosteriorFlow, batch: Batch) -> None:
+        sims = _one_record(batch)
+        net.require(sims.simulator)
+        if sims.num_observations != net.num_observations:
+            raise ValueError(
+                f"these simulations have {sims.num_observations} observations a row, the estimator is for "
+                f"{net.num_observations}"
+            )
+
+    def __call__(self, net: PosteriorFlow, batch: Simulations, key: Key) -> jax.Array:
+        u = net.space.encode(batch.drawn_from)
+        return -jnp.mean(net.flow.log_prob(u, net.encoder(batch.x).features))
+
+
+CARD = Card("npe", "Papamakarios and Murray 2016, arXiv:1605.06376", "posterior", training=Training(10_000, 5e-4))
+
+
+class NPE(AbstractLearner):
+    """Neural posterior estimation: a conditional flow for the posterior. Needs no gold.
+
+    Fields
+    ------
+    network: what the flow is like.
+    encoder: what is seen of one observation, see `ALFI`; by its shape if None.
+    batch_size: sets in a step.
+    card: its name and paper.
+    """
+
+    network: Flow = Flow(layers=5)
+    encoder: AbstractEncoder | Callable[[jax.Array], jax.Array] | None = None
+    batch_size: int = eqx.field(static=True, default=128)
+    card: Card = eqx.field(static=True, default=CARD)
+    refinement: ClassVar[None] = None
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __check_init__(self):
+        as_encoder(self.encoder, ())
+
+    @property
+    def loss(self) -> PosteriorLoss:
+        return PosteriorLoss(self.batch_size)
+
+    def check(self, sims: Batch) -> None:
+        require_origin(self.name, _one_record(sims))
+
+    def gather(self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Simulations:
+        m = budget.num_observations or 1
+        count = budget.num_simulations // m
+        if count < FEWEST_SETS:
+            raise ValueError(
+                f"num_simulations: {budget.num_simulations} observations make {count} sets of {m}, too few to learn "
+                f"from; give at least {FEWEST_SETS * m}, better a hundred times that, or take a method that learns "
+                "from single observations, such as qx.NRE()"
+            )
+        return simulate(key, simulator, num_simulations=count, num_observations=m, progress=progress)
+
+    def build(self, key: Key, sims: Simulations) -> PosteriorFlow:
+        encoder_key, flow_key = jax.random.split(key)
+        theta = np.asarray(sims.drawn_from)
+        space = Space.of(sims.prior, theta)
+        encoder = SetEncoder.make(
+            encoder_key,
+            [(space.encoded(theta), sims.x)],
+            as_encoder(self.encoder, sims.event_shape),
+            width=WIDTH,
+            num_pooled=WIDTH,
+            regression=sims.num_observations > 1,
+        )
+        return PosteriorFlow(
+            space=space,
+            encoder=encoder,
+            flow=self.network.make(flow_key, space.dim, encoder.num_features),
+            novelty=Novelty.of(sims, encoder.lens, encoder.statistics.warp),
+            simulator=sims.simulator,
+            event_shape=sims.event_shape,
+            num_observations=sims.num_observations,
+        )
+
+    def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
+        return trained
+
+
+def _one_record(batch: Batch) -> Simulations:
+    if not isinstance(batch, Simulations):
+        raise ValueError("npe takes one record of simulations, all with the same number of observations, not several")
+    return batch
