@@ -30,6 +30,12 @@ from .checks.calibration import HistogramCalibration as HistogramCalibration
 from .checks.calibration import IsotonicCalibration as IsotonicCalibration
 from .checks.calibration import calibrate as calibrate
 from .checks.plots import plot as plot
+from .checks.posterior_tests import UniformityTest as UniformityTest
+from .checks.posterior_tests import coverage_test as coverage_test
+from .checks.posterior_tests import plot_tests as plot_tests
+from .checks.posterior_tests import posterior_tests as posterior_tests
+from .checks.posterior_tests import rank_test as rank_test
+from .checks.posterior_tests import tarp_test as tarp_test
 from .checks.ratio_tests import calibration_curve as calibration_curve
 from .checks.ratio_tests import mean_ratio_test as mean_ratio_test
 from .checks.ratio_tests import reference_independence as reference_independence

@@ -81,14 +81,14 @@ def test_coverage_is_shown_with_its_levels(drawn, tmp_path):
 
 
 def test_the_paper_is_a_row_for_every_parameter():
-    per_count = {"rmse_ratio": [1.0], "median_ratio": [1.1], "p95_ratio": [1.2], "coverage": [0.94]}
+    per_count = {"rmse_ratio": [1.0], "median_ratio": [1.1], "p95_ratio": [1.2], "coverage": [0.94], "std_ratio": [1.3]}
     result = {
         "columns": ["log_rate"], "yardstick": "mle", "observations": {"20": per_count, "100": per_count},
         "rmse_at_2T_over_T": [1.01], "rmse_at_4T_over_T": [1.02],
     }  # fmt: skip
     (row,) = rows(paper.table({"poisson": result}))[2:]
     assert row == [
-        "poisson", "log_rate", "mle", "1.000 / 1.000", "1.100 / 1.100", "1.200 / 1.200", "0.940 / 0.940",
+        "poisson", "log_rate", "mle", "1.000 / 1.000", "1.100 / 1.100", "1.200 / 1.200", "0.940 / 0.940", "1.300 / 1.300",
         "1.010, 1.020",
     ]  # fmt: skip
 

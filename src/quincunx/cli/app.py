@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..core.defaults import version
-from . import data, demo, infer, limits, lists, train
+from . import check, data, demo, infer, limits, lists, train
 from .reproduce import command as reproduce
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ for _name, _function in {
     "train": train.train,
     "infer": infer.infer,
     "limits": limits.limits,
+    "check": check.check,
     "reproduce": reproduce.reproduce,
 }.items():
     app.command(_name)(_function)

@@ -1,0 +1,39 @@
+"""`quincunx check`: what it finds in words and in JSON, and what it refuses."""
+
+import json
+
+import jax
+import pytest
+import tiny
+from calling import call
+
+import quincunx as qx
+from quincunx.problems import poisson
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("check") / "model"
+    qx.save(folder, tiny.trained("npe", poisson), seed=tiny.SEED)
+    return folder
+
+
+def test_an_untrained_flow_is_not_to_be_trusted(model, tmp_path):
+    said = call("check", "--model", model, "--problems", 60, "--draws", 40, "--out", tmp_path / "out").stdout
+    assert "FAILED" in said
+    assert "Do not trust its posteriors" in " ".join(said.split())
+    written = json.loads((tmp_path / "out" / "checks.json").read_text())
+    assert [test["test"] for test in written["tests"]] == ["rank", "coverage", "tarp"]
+    assert not written["trusted"]
+    assert (tmp_path / "out" / "checks.png").stat().st_size > 5000
+
+
+def test_json_is_what_the_library_finds(model):
+    said = json.loads(call("check", "--model", model, "--problems", 60, "--draws", 40, "--seed", 4, "--json").stdout)
+    found = qx.posterior_tests(jax.random.key(4), qx.load(model), num_problems=60, num_draws=40)
+    assert said["tests"] == [test.to_dict() for test in found]
+
+
+def test_a_number_of_observations_that_it_is_not_for(model):
+    said = call("check", "--model", model, "--problems", 60, "--observations", 7, code=2).stderr
+    assert "7 observations: this estimator is for sets of 1" in " ".join(said.split())
