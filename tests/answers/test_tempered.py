@@ -75,11 +75,21 @@ def test_repeats_that_disagree_are_told():
     rng = np.random.default_rng(0)
     same = rng.normal(size=(4, 500, 2))
     apart = same + np.array([0, 0, 0, 3.0])[:, None, None] * [1, 0]
-    assert module._doubts(module._agreement(same), np.ones(4)) == ()
-    (warning,) = module._doubts(module._agreement(apart), np.ones(4))
+    even = np.zeros(4)
+    assert module._doubts(module._agreement(same), even, np.ones(4)) == ()
+    (warning,) = module._doubts(module._agreement(apart), even, np.ones(4))
     assert "4 repeats of the sampler disagree" in warning
-    (warning,) = module._doubts(module._agreement(same), np.full(4, 0.001))
+    (warning,) = module._doubts(module._agreement(same), np.array([0, 0, 0, -3.0]), np.ones(4))
+    assert "scatter by 1.5 in the log of the evidence" in warning
+    (warning,) = module._doubts(module._agreement(same), even, np.full(4, 0.001))
     assert "0.1 % of the sampler's last moves" in warning
+
+
+def test_a_repeat_counts_as_its_evidence_weighs():
+    theta = np.arange(4.0)[:, None, None] + np.zeros((1, 100, 1))
+    pooled = module._pooled(theta, np.log([1.0, 1.0, 2.0, 4.0]))
+    np.testing.assert_allclose(np.bincount(pooled[:, 0].astype(int)), [50, 50, 100, 200], atol=1)
+    np.testing.assert_array_equal(module._pooled(theta, np.full(4, -7.0)), theta.reshape(-1, 1))
 
 
 def test_data_that_no_theta_can_have_made_are_refused():

@@ -88,8 +88,8 @@ def test_the_paper_is_a_row_for_every_parameter():
     }  # fmt: skip
     (row,) = rows(paper.table({"poisson": result}))[2:]
     assert row == [
-        "poisson", "log_rate", "mle", "1.000 / 1.000", "1.100 / 1.100", "1.200 / 1.200", "0.940 / 0.940", "1.300 / 1.300",
-        "1.010, 1.020",
+        "poisson", "log_rate", "mle", "1.000 / 1.000", "1.100 / 1.100", "1.200 / 1.200", "0.940 / 0.940",
+        "1.300 / 1.300", "1.010, 1.020",
     ]  # fmt: skip
 
 

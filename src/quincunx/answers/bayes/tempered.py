@@ -6,7 +6,8 @@ many as are wanted are taken; then the power rises to 1 in steps, with moves bet
 that does not move meanwhile (differential evolution; ter Braak 2006), which follows any scale and any direction, and,
 where the difference is taken whole, leaps from one mode to another.
 
-It is done several times, each from draws of its own: what they disagree about is not known yet.
+It is done several times, each from draws of its own, and each counts in proportion to its evidence: one that missed a
+mode has less. What they disagree about is not known yet.
 """
 
 from collections.abc import Callable
@@ -28,13 +29,14 @@ from .space import Space
 REPEATS = 4
 NUM_DRAWS, FEW_DRAWS = 10_240, 1024  # in all repeats; the second for data sets of more than MANY observations
 MANY = 30
-NUM_FIRST = 16  # draws of the prior for each that is wanted
-SWEEPS, LAST_SWEEPS = 8, 24  # moves of every particle, between steps and at the end
+NUM_FIRST = 40  # draws of the prior for each that is wanted
+SWEEPS, LAST_SWEEPS = 16, 80  # moves of every particle, between steps and at the end
 LEAPS = 0.2  # share of moves that add a difference whole
 EFFECTIVE = 0.5  # share of particles that count after a step
 SMALLEST_STEP = 1e-7  # of the power
 MOST_STEPS = 200
 DISAGREEMENT = 1.05  # of the repeats (Gelman and Rubin's R), above which there is a warning
+EVIDENCE_SPREAD = 0.5  # standard deviation of their log-evidences, likewise
 BLOCK = 256  # thetas at which the likelihood is evaluated at once
 
 
@@ -112,9 +114,9 @@ def tempered(key: Key, estimator: AbstractRatio, x: Array) -> TemperedPosterior:
     theta = np.stack([np.asarray(one.theta) for one in found])
     agreement = _agreement(np.stack([np.asarray(one.u) for one in found]))
     evidence = np.array([float(one.log_evidence) for one in found])
-    doubts = _doubts(agreement, np.array([float(one.accepted) for one in found]))
+    doubts = _doubts(agreement, evidence, np.array([float(one.accepted) for one in found]))
+    draws = jnp.asarray(_pooled(theta, evidence))
     log_evidence = jnp.asarray(np.logaddexp.reduce(evidence) - np.log(REPEATS), jnp.float32)
-    draws = jnp.asarray(theta.reshape(-1, prior.dim))
     return TemperedPosterior(space, estimator, x, draws, log_evidence, agreement, doubts)
 
 
@@ -233,14 +235,27 @@ def _moved(
     return moved._replace(accepted=jnp.mean(accepted))
 
 
+def _pooled(theta: np.ndarray, log_evidence: np.ndarray) -> np.ndarray:
+    """Draws `(r n, dim)` from repeats `(r, n, dim)`, from each as many as its evidence weighs."""
+    weight = np.exp(log_evidence - log_evidence.max())
+    places = (np.arange(theta.shape[0] * theta.shape[1]) + 0.5) / (theta.shape[0] * theta.shape[1])
+    ends = np.cumsum(np.repeat(weight, theta.shape[1]))
+    return theta.reshape(-1, theta.shape[-1])[np.searchsorted(ends / ends[-1], places)]
+
+
 def _agreement(u: np.ndarray) -> np.ndarray:
     """Gelman and Rubin's R `(d,)` between repeats u `(r, n, d)`."""
     within = np.mean(np.var(u, axis=1, ddof=1), axis=0)
     return np.sqrt(1 + np.var(np.mean(u, axis=1), axis=0, ddof=1) / np.maximum(within, 1e-30))
 
 
-def _doubts(agreement: np.ndarray, accepted: np.ndarray) -> tuple[str, ...]:
-    found = []
+def _doubts(agreement: np.ndarray, log_evidence: np.ndarray, accepted: np.ndarray) -> tuple[str, ...]:
+    found, spread = [], float(np.std(log_evidence, ddof=1))
+    if spread > EVIDENCE_SPREAD:
+        found.append(
+            f"{REPEATS} repeats of the sampler scatter by {spread:.1f} in the log of the evidence (a warning is given "
+            f"above {EVIDENCE_SPREAD:g}): the weights of the posterior's modes are uncertain"
+        )
     if not np.isfinite(agreement).all() or agreement.max() > DISAGREEMENT:
         found.append(
             f"{REPEATS} repeats of the sampler disagree: Gelman and Rubin's R is {agreement.max():.2f} (a warning is "

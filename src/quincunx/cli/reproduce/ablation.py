@@ -52,6 +52,7 @@ def run(
         rows, sims = found[problem.name]["variants"], _gathered(problem)
         for name, method in variants.items():
             say(f"{problem.name}: {name}")
+            jax.clear_caches()  # a process may map so much memory and no more: of all variants together it ended there
             machine = _trained(sims, method)
             rows[name] = {str(m): _ratios(_test(problem, machine, m)) for m in COUNTS}
             if name == WHOLE:
