@@ -92,6 +92,24 @@ def test_a_repeat_counts_as_its_evidence_weighs():
     np.testing.assert_array_equal(module._pooled(theta, np.full(4, -7.0)), theta.reshape(-1, 1))
 
 
+@qx.simulator(
+    qx.Prior(place=dist.Uniform(-1, 1)),
+    exact=Exact(
+        log_likelihood=lambda theta, x: jnp.where(theta[0] < -0.5, jnp.nan, -jnp.sum((x - theta[0]) ** 2) / 0.02)
+    ),
+)
+def holed(key, theta):
+    return theta["place"] + 0.1 * jax.random.normal(key)
+
+
+def test_nan_of_an_estimator_is_told():
+    posterior = qx.posterior(exact(holed), np.array([0.2]))
+    (warning,) = posterior.warnings
+    assert "gives NaN at 2" in warning  # of a quarter of the prior, by draws
+    assert float(posterior.mean[0]) == pytest.approx(0.2, abs=0.02)
+    assert np.isnan(posterior.log_prob(np.array([[-0.8]]))).all()
+
+
 def test_data_that_no_theta_can_have_made_are_refused():
     with pytest.raises(ValueError, match="zero or NaN wherever the prior was looked at"):
         qx.posterior(exact(qx.problems.poisson), np.array([0.5]))

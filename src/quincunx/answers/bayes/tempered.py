@@ -115,16 +115,22 @@ def tempered(key: Key, estimator: AbstractRatio, x: Array) -> TemperedPosterior:
     agreement = _agreement(np.stack([np.asarray(one.u) for one in found]))
     evidence = np.array([float(one.log_evidence) for one in found])
     doubts = _doubts(agreement, evidence, np.array([float(one.accepted) for one in found]))
+    if broken := max(float(one.broken) for one in found):
+        share = f"{100 * broken:.2g} %"
+        doubts += (f"the estimator gives NaN at {share} of the prior; these parameters were taken for impossible",)
     draws = jnp.asarray(_pooled(theta, evidence))
     log_evidence = jnp.asarray(np.logaddexp.reduce(evidence) - np.log(REPEATS), jnp.float32)
     return TemperedPosterior(space, estimator, x, draws, log_evidence, agreement, doubts)
 
 
 class _Repeat(NamedTuple):
+    """theta and u `(n, d)`; the log-evidence, the share of the last moves accepted, and that of the prior with NaN."""
+
     theta: jax.Array
     u: jax.Array
     log_evidence: jax.Array
     accepted: jax.Array
+    broken: jax.Array
 
 
 class _Particles(NamedTuple):
@@ -147,19 +153,21 @@ def _log_likelihood(estimator: AbstractRatio, space: Space, x: jax.Array, weight
 
     def one(u: jax.Array) -> jax.Array:
         found = estimator.log_ratio(space.decode(u), x)
-        total = jnp.sum(jnp.where(weight > 0, found, 0.0))
-        return jnp.where(jnp.isnan(total), -jnp.inf, total)
+        return jnp.sum(jnp.where(weight > 0, found, 0.0))
 
     return jax.lax.map(one, u, batch_size=BLOCK)
 
 
 @eqx.filter_jit
 def _repeat(estimator: AbstractRatio, space: Space, x: jax.Array, weight: jax.Array, key: Key, count: int) -> _Repeat:
-    evaluated = lambda u: _log_likelihood(estimator, space, x, weight, u)
+    raw = lambda u: _log_likelihood(estimator, space, x, weight, u)
+    without_nan = lambda values: jnp.where(jnp.isnan(values), -jnp.inf, values)
+    evaluated = lambda u: without_nan(raw(u))
     first_key, pick_key, step_key, last_key = jax.random.split(key, 4)
     u = space.encode(space.prior.sample(first_key, count * NUM_FIRST))
-    log_likelihood, log_prior = evaluated(u), space.log_prior(u)
-    begun = _Particles(u, log_likelihood, log_prior, jnp.zeros(()), jnp.zeros(()), jnp.ones(()))
+    found = raw(u)
+    broken = jnp.mean(jnp.isnan(found))
+    begun = _Particles(u, without_nan(found), space.log_prior(u), jnp.zeros(()), jnp.zeros(()), jnp.ones(()))
     begun = _raised(pick_key, begun, count, 1.0 * count)
 
     def step(state: tuple[_Particles, jax.Array]) -> tuple[_Particles, jax.Array]:
@@ -172,7 +180,7 @@ def _repeat(estimator: AbstractRatio, space: Space, x: jax.Array, weight: jax.Ar
     now, _ = jax.lax.while_loop(going, step, (begun, jnp.zeros((), int)))
     evidence = jnp.where(now.power < 1, jnp.nan, now.log_evidence)
     now = _moved(last_key, now, evaluated, space, LAST_SWEEPS)
-    return _Repeat(space.decode(now.u), now.u, evidence, now.accepted)
+    return _Repeat(space.decode(now.u), now.u, evidence, now.accepted, broken)
 
 
 def _raised(key: Key, now: _Particles, count: int, effective: float) -> _Particles:
