@@ -299,7 +299,7 @@ class RecurrentMachine(AbstractPosteriorEstimator, AbstractKernel):
 
     def infer(self, key: Key, x: jax.Array) -> Solution[MixturePosterior]:
         solution = iterate(key, self, x)
-        value = dataclasses.replace(solution.value, doubts=solution.warnings)
+        value = dataclasses.replace(solution.value, warnings=solution.warnings)
         return dataclasses.replace(solution, value=value)
 
     def marginalise(self, key: Key, x: Array, *, num_proposals: int = 500) -> MixturePosterior:

@@ -47,22 +47,18 @@ class FlowPosterior(AbstractPosterior):
     flow: q(u | condition).
     condition: what is seen of the data `(k,)`.
     draws: theta `(n, dim)`, which the moments are taken from.
-    doubts: reasons not to trust it as it stands.
+    warnings: reasons not to trust it as it stands.
     """
 
     space: Space
     flow: ConditionalFlow
     condition: jax.Array
     draws: jax.Array
-    doubts: tuple[str, ...] = eqx.field(static=True, default=())
+    warnings: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def prior(self) -> Prior:
         return self.space.prior
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return self.doubts
 
     @property
     def points(self) -> jax.Array:
@@ -85,10 +81,7 @@ def _draw(space: Space, flow: ConditionalFlow, condition: jax.Array, key: Key, c
 
 @eqx.filter_jit
 def _log_prob(space: Space, flow: ConditionalFlow, condition: jax.Array, theta: jax.Array) -> jax.Array:
-    inside = space.prior.contains(theta)
-    u = space.encode(jnp.where(inside[:, None], theta, space.decode(jnp.zeros(space.dim))))
-    density = flow.log_prob(u, jnp.broadcast_to(condition, (len(u), *condition.shape)))
-    return jnp.where(inside, density - space.log_volume(u), -jnp.inf)
+    return space.density(theta, lambda u: flow.log_prob(u, jnp.broadcast_to(condition, (len(u), *condition.shape))))
 
 
 class PosteriorFlow(AbstractPosteriorEstimator):

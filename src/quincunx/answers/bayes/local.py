@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...core.batches import bucket, traced
+from ...core.batches import traced
 from ...core.prior import Prior
 from ...core.solution import Array, Key
 from .box import Box
-from .posterior import AbstractPosterior
+from .posterior import AbstractPosterior, picked
 
 
 def powers(z: Array, degree: int) -> Any:
@@ -83,7 +83,7 @@ class LocalPosterior(AbstractPosterior):
     regions: of the rounds before; outside of them the posterior is taken for zero.
     draws: theta `(n, dim)`, which `sample` and the moments are taken from.
     log_evidence: log of the integral of prior times likelihood, `()`.
-    doubts: reasons not to trust it as it stands.
+    warnings: reasons not to trust it as it stands.
     """
 
     box: Box
@@ -91,23 +91,18 @@ class LocalPosterior(AbstractPosterior):
     regions: tuple[Region, ...]
     draws: jax.Array
     log_evidence: jax.Array
-    doubts: tuple[str, ...] = eqx.field(static=True, default=())
+    warnings: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def prior(self) -> Prior:
         return self.box.prior
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        return self.doubts
-
-    @property
     def points(self) -> jax.Array:
         return self.draws
 
     def sample(self, key: Key, num_samples: int) -> jax.Array:
-        picked = np.asarray(jax.random.randint(key, (bucket(num_samples),), 0, len(self.draws)))[:num_samples]
-        return jnp.asarray(np.asarray(self.draws)[picked])
+        return picked(key, self.draws, num_samples)
 
     def log_prob(self, theta: Array) -> jax.Array:
         theta = np.asarray(theta) if not traced(theta) else theta

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from ...core.batches import bucket
+from ...core.batches import bucket, put
 from ...core.prior import Prior
 from ...core.solution import Array, Key
 from .space import Gaussian, Space
@@ -25,13 +25,13 @@ class AbstractPosterior(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def prior(self) -> Prior:
-        """Of the parameters; no draw leaves its support."""
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons not to trust it as it stands."""
 
     @property
     @abc.abstractmethod
-    def warnings(self) -> tuple[str, ...]:
-        """Reasons not to trust it as it stands."""
+    def prior(self) -> Prior:
+        """Of the parameters; no draw leaves its support."""
 
     @abc.abstractmethod
     def sample(self, key: Key, num_samples: int) -> jax.Array:
@@ -78,6 +78,12 @@ class AbstractPosterior(eqx.Module):
         }
 
 
+def picked(key: Key, draws: jax.Array, num_samples: int) -> jax.Array:
+    """So many of the draws `(n, dim)`, with replacement."""
+    rows = np.asarray(jax.random.randint(key, (bucket(num_samples),), 0, len(draws)))[:num_samples]
+    return put(np.asarray(draws)[rows])
+
+
 class MixturePosterior(AbstractPosterior):
     """An equal mixture of normals on the unconstrained space, carried back to the parameters.
 
@@ -88,16 +94,12 @@ class MixturePosterior(AbstractPosterior):
     ------
     space: the space of u.
     psi: `(K, p)`, one row (mean, log scale, shear) per component.
-    doubts: reasons not to trust it as it stands.
+    warnings: reasons not to trust it as it stands.
     """
 
     space: Space
     psi: jax.Array
-    doubts: tuple[str, ...] = eqx.field(static=True, default=())
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return self.doubts
+    warnings: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def prior(self) -> Prior:
@@ -128,12 +130,11 @@ def _draw(space: Space, psi: jax.Array, key: Key, num_samples: int) -> jax.Array
 
 @eqx.filter_jit
 def _log_prob(space: Space, psi: jax.Array, theta: jax.Array) -> jax.Array:
-    inside = space.prior.contains(theta)
-    middle = space.decode(jnp.zeros(space.dim))
-    u = space.encode(jnp.where(inside[..., None], theta, middle))
-    terms = jax.vmap(lambda one: Gaussian.of(one, space.dim).log_prob(u))(psi)
-    log_q = jax.scipy.special.logsumexp(terms, axis=0) - jnp.log(len(psi))
-    return jnp.where(inside, log_q - space.log_volume(u), -jnp.inf)
+    def mixture(u: jax.Array) -> jax.Array:
+        terms = jax.vmap(lambda one: Gaussian.of(one, space.dim).log_prob(u))(psi)
+        return jax.scipy.special.logsumexp(terms, axis=0) - jnp.log(len(psi))
+
+    return space.density(theta, mixture)
 
 
 @eqx.filter_jit

@@ -1,6 +1,7 @@
 """Where machines work: standardised unconstrained parameters, and normal distributions on them."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -61,6 +62,16 @@ class Space(AbstractFrozen):
     def log_volume(self, u: Array) -> jax.Array:
         """log |d theta / d u| `(...)` at u `(..., d)`."""
         return self.log_prior(u) - self.prior.log_prob(self.decode(u))
+
+    def inside(self, theta: Array) -> tuple[jax.Array, jax.Array]:
+        """u `(..., d)` of theta `(..., dim)`, and whether it is in the prior's support; where not, u is 0."""
+        within = self.prior.contains(theta)
+        return self.encode(jnp.where(within[..., None], theta, self.decode(jnp.zeros(self.dim)))), within
+
+    def density(self, theta: Array, log_q: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        """Log density `(...)` at theta `(..., dim)` where over u it is `log_q`; -inf outside the support."""
+        u, within = self.inside(theta)
+        return jnp.where(within, log_q(u) - self.log_volume(u), -jnp.inf)
 
 
 @functools.partial(jax.jit, static_argnums=0)

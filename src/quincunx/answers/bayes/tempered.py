@@ -23,7 +23,7 @@ from ...core.prior import Prior
 from ...core.simulations import as_observations
 from ...core.solution import Array, Key
 from ..estimates import AbstractRatio
-from .posterior import AbstractPosterior
+from .posterior import AbstractPosterior, picked
 from .space import Space
 
 REPEATS = 4
@@ -51,7 +51,7 @@ class TemperedPosterior(AbstractPosterior):
     draws: theta `(n, dim)`, which `sample` and the moments are taken from.
     log_evidence: log of the integral of prior times ratios, `()`; for a likelihood, of p(x).
     agreement: Gelman and Rubin's R between repeats `(dim,)`; 1 where they agree.
-    doubts: reasons not to trust it as it stands.
+    warnings: reasons not to trust it as it stands.
     """
 
     space: Space
@@ -60,29 +60,23 @@ class TemperedPosterior(AbstractPosterior):
     draws: jax.Array
     log_evidence: jax.Array
     agreement: np.ndarray
-    doubts: tuple[str, ...] = eqx.field(static=True, default=())
+    warnings: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def prior(self) -> Prior:
         return self.space.prior
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        return self.doubts
-
-    @property
     def points(self) -> jax.Array:
         return self.draws
 
     def sample(self, key: Key, num_samples: int) -> jax.Array:
-        picked = np.asarray(jax.random.randint(key, (bucket(num_samples),), 0, len(self.draws)))[:num_samples]
-        return jnp.asarray(np.asarray(self.draws)[picked])
+        return picked(key, self.draws, num_samples)
 
     def log_prob(self, theta: Array) -> jax.Array:
         theta = jnp.asarray(theta)
         rows = theta.reshape(-1, theta.shape[-1])
-        inside = self.prior.contains(rows)
-        u = self.space.encode(jnp.where(inside[:, None], rows, self.draws[0]))
+        u, inside = self.space.inside(rows)
         found = _log_likelihood(self.estimator, self.space, self.x, jnp.ones(len(self.x)), u)
         value = self.prior.log_prob(rows) + found - self.log_evidence
         return jnp.where(inside, value, -jnp.inf).reshape(theta.shape[:-1])
