@@ -104,10 +104,10 @@ def test_stars_in_docstrings_stay_stars():
 
 def test_names_in_the_reference_have_headings_by_which_they_can_be_typed():
     page = "::: quincunx.core.prior.Prior\n\n::: quincunx.core.loss.AbstractLoss\n    options:\n      members: false\n"
-    page += "\n::: quincunx.problems.galton.galton_board\n\n::: quincunx.methods.alfi\n"
+    page += "\n::: quincunx.problems.galton.galton_board\n\n::: quincunx.methods.recurrent.alfi\n"
     shown = reference.on_page_markdown(page)
     assert "heading: qx.Prior\n      toc_label: Prior\n" in shown
     assert "heading: quincunx.core.loss.AbstractLoss\n      toc_label: AbstractLoss\n      members: false" in shown
     assert "heading: qx.problems.galton_board\n" in shown
-    assert shown.endswith("::: quincunx.methods.alfi\n    options:\n      show_root_heading: false\n")
+    assert shown.endswith("::: quincunx.methods.recurrent.alfi\n    options:\n      show_root_heading: false\n")
     assert reference.shown(page) == reference.shown(shown)

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from quincunx.checks.accuracy import Accuracy, accuracy
-from quincunx.methods.machine import trajectories
+from quincunx.methods.recurrent.machine import trajectories
 from quincunx.problems import poisson
 
 KEY = jax.random.key(2)

@@ -14,8 +14,8 @@ from quincunx.cli.config import choice_name, method_of, options_of, seed_of, set
 from quincunx.cli.options import DATA_TYPES, TRAIN_TYPES
 from quincunx.core.fit import Training
 from quincunx.methods import CATALOGUE
-from quincunx.methods.alfi import AbstractPartialLoss, AbstractWeighting
 from quincunx.methods.method import AbstractLearner, Method
+from quincunx.methods.recurrent.alfi import AbstractPartialLoss, AbstractWeighting
 
 TYPES = {**TRAIN_TYPES, **DATA_TYPES, "out": str}
 FEW = hypothesis_settings(max_examples=150, deadline=None, derandomize=True)

@@ -13,13 +13,13 @@ from scipy import stats
 import quincunx as qx
 from quincunx.answers.bayes.space import Gaussian
 from quincunx.methods import alfi
-from quincunx.methods.machine import trajectories
 from quincunx.methods.method import Budget
 from quincunx.methods.nets import set_encoder
 from quincunx.methods.nets.lens import Warp
 from quincunx.methods.nets.moments import gaussian_fit
 from quincunx.methods.nets.widths import Calibration, covered
-from quincunx.methods.supply import BankSupply
+from quincunx.methods.recurrent.machine import trajectories
+from quincunx.methods.recurrent.supply import BankSupply
 
 PRIOR = qx.Prior(mean=dist.Normal(0, 2), log_spread=dist.Uniform(-1, 1))
 

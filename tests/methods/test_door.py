@@ -14,8 +14,8 @@ from chain import chain
 
 import quincunx as qx
 from quincunx.methods import door
-from quincunx.methods.machine import UNCALIBRATED
 from quincunx.methods.method import Budget, Refinement
+from quincunx.methods.recurrent.machine import UNCALIBRATED
 from quincunx.problems import gaussian, poisson
 
 X = np.array([3.0, 4.0, 5.0, 2.0, 3.0, 4.0, 1.0, 6.0, 3.0, 2.0, 7.0, 4.0])

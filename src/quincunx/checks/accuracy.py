@@ -14,7 +14,7 @@ from ..answers.bayes.posterior import MixturePosterior
 from ..answers.bayes.space import Space
 from ..core.names import options_checked
 from ..core.solution import Key, Solution
-from ..methods.machine import RecurrentMachine, trajectories
+from ..methods.recurrent.machine import RecurrentMachine, trajectories
 from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import simulate
 

@@ -11,8 +11,8 @@ import numpy as np
 from ..answers.answer import Answer
 from ..answers.bayes.posterior import AbstractPosterior, MixturePosterior
 from ..core.tables import estimate_text, observation_columns
-from ..methods.machine import RecurrentMachine
-from ..methods.zoom import QUANTILES
+from ..methods.local.zoom import QUANTILES
+from ..methods.recurrent.machine import RecurrentMachine
 from ..sample.black_box import AbstractJaxSimulator
 
 if TYPE_CHECKING:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from .alfi import ALFI
 from .density import NLE, SCANDAL
 from .histogram import Histogram
+from .local.zoom import Zoom
 from .method import Method
 from .posterior_flow import NPE
 from .ratio import ALICE, ALICES, CARL, CASCAL, NRE, RASCAL, ROLR, BalancedNRE
+from .recurrent.alfi import ALFI
 from .score import SALLINO, SALLY
-from .zoom import Zoom
 
 CATALOGUE: Mapping[str, Callable[..., Method]] = MappingProxyType(
     {

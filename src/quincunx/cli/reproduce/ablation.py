@@ -14,11 +14,11 @@ from ...answers.bayes.posterior import MixturePosterior
 from ...checks.accuracy import Accuracy, accuracy
 from ...core.fit import Training
 from ...core.progress import NoProgress
-from ...methods.alfi import ALFI, ExponentialWeighting
 from ...methods.door import infer, train
-from ...methods.machine import Machine, RecurrentMachine
+from ...methods.local.zoom import Zoom
 from ...methods.method import Budget
-from ...methods.zoom import Zoom
+from ...methods.recurrent.alfi import ALFI, ExponentialWeighting
+from ...methods.recurrent.machine import Machine, RecurrentMachine
 from .figures import save
 from .paper import COUNTS, PROBLEMS, Problem
 

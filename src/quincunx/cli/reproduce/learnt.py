@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from ...core.fit import Training
 from ...core.progress import NoProgress
 from ...core.simulator import Exact
-from ...methods.alfi import ALFI
 from ...methods.door import train
-from ...methods.machine import Machine, RecurrentMachine, trajectories
 from ...methods.method import Budget
+from ...methods.recurrent.alfi import ALFI
+from ...methods.recurrent.machine import Machine, RecurrentMachine, trajectories
 from ...sample.simulate import simulate
 from .figures import save
 from .paper import PROBLEMS, Problem

@@ -17,10 +17,10 @@ from ...answers.bayes.posterior import MixturePosterior
 from ...checks.accuracy import Accuracy, accuracy
 from ...core.fit import Training
 from ...core.progress import NoProgress
-from ...methods.alfi import ALFI
 from ...methods.door import train
-from ...methods.machine import RecurrentMachine, trajectories
 from ...methods.method import Budget
+from ...methods.recurrent.alfi import ALFI
+from ...methods.recurrent.machine import RecurrentMachine, trajectories
 from ...problems import CATALOGUE
 from ...sample.black_box import AbstractJaxSimulator
 from ...sample.simulate import simulate

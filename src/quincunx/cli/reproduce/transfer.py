@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from ...core.fit import Training, fit, partition
 from ...core.progress import NoProgress
-from ...methods.alfi import ALFI
-from ...methods.machine import RecurrentMachine
 from ...methods.method import Budget
+from ...methods.recurrent.alfi import ALFI
+from ...methods.recurrent.machine import RecurrentMachine
 from ...problems import poisson, weinberg
 from ...problems.poisson_sampling import sample_poisson
 from ...problems.weinberg import asymmetry

@@ -20,19 +20,19 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ..answers.bayes.box import Box
-from ..answers.bayes.local import Emulator, LocalPosterior, Region, powers
-from ..answers.bayes.posterior import AbstractPosterior
-from ..core.batches import put
-from ..core.progress import AbstractProgress
-from ..core.simulations import Simulations
-from ..core.simulator import AbstractSimulator
-from ..core.solution import Key, Solution, Status
-from ..sample.simulate import simulate
-from .local import particles
-from .local.forward import Fit, emulate
-from .local.summaries import Summaries, in_blocks, mean_over
-from .method import AbstractSearch, Budget, Card, failure_warnings
+from ...answers.bayes.box import Box
+from ...answers.bayes.local import Emulator, LocalPosterior, Region, powers
+from ...answers.bayes.posterior import AbstractPosterior
+from ...core.batches import put
+from ...core.progress import AbstractProgress
+from ...core.simulations import Simulations
+from ...core.simulator import AbstractSimulator
+from ...core.solution import Key, Solution, Status
+from ...sample.simulate import simulate
+from ..method import AbstractSearch, Budget, Card, failure_warnings
+from . import particles
+from .forward import Fit, emulate
+from .summaries import Summaries, in_blocks, mean_over
 
 NUM_PARTICLES, FEWEST_SETS = 2048, 100
 REACH = 36.0  # six standard deviations, squared

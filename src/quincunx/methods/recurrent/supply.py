@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from ..answers.bayes.space import Gaussian
-from ..core.solution import Key
-from ..sample.black_box import AbstractJaxSimulator
-from .nets.set_encoder import KEPT
+from ...answers.bayes.space import Gaussian
+from ...core.solution import Key
+from ...sample.black_box import AbstractJaxSimulator
+from ..nets.set_encoder import KEPT
 
 
 class AbstractSupply(eqx.Module):

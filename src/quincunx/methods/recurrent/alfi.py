@@ -39,22 +39,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..answers.bayes.space import Gaussian
-from ..core.fit import Training
-from ..core.loss import AbstractLoss, Batch
-from ..core.progress import AbstractProgress
-from ..core.simulations import Simulations
-from ..core.simulator import AbstractSimulator
-from ..core.solution import Key, Solution
-from ..sample.black_box import AbstractJaxSimulator
-from ..sample.simulate import simulate
+from ...answers.bayes.space import Gaussian
+from ...core.fit import Training
+from ...core.loss import AbstractLoss, Batch
+from ...core.progress import AbstractProgress
+from ...core.simulations import Simulations
+from ...core.simulator import AbstractSimulator
+from ...core.solution import Key, Solution
+from ...sample.black_box import AbstractJaxSimulator
+from ...sample.simulate import simulate
+from ..local.zoom import Zoom
+from ..method import AbstractLearner, Budget, Card, Job, Refinement, failure_warnings, with_notes
+from ..nets.encoder import AbstractEncoder, as_encoder
+from ..nets.set_encoder import KEPT
+from ..nets.widths import Calibration, covered
 from .machine import Machine, Progressing, RecurrentMachine, Seen, answers
-from .method import AbstractLearner, Budget, Card, Job, Refinement, failure_warnings, with_notes
-from .nets.encoder import AbstractEncoder, as_encoder
-from .nets.set_encoder import KEPT
-from .nets.widths import Calibration, covered
 from .supply import AbstractSupply, LiveSupply
-from .zoom import Zoom
 
 FEWEST_SETS = 40
 FEWEST_OF_A_SIZE = 8

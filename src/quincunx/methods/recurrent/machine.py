@@ -1,6 +1,6 @@
 """The recurrent machine of ALFI: the network of Figure 1 of Pesah, Wehenkel and Louppe (2018), and its use as a kernel.
 
-What it is, what it is trained for, and where it differs from the paper is told in `methods/alfi.py`.
+What it is, what it is trained for, and where it differs from the paper is told in `methods/recurrent/alfi.py`.
 """
 
 import dataclasses
@@ -11,20 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..answers.bayes.posterior import MixturePosterior
-from ..answers.bayes.space import Gaussian, Space
-from ..answers.estimates import AbstractPosteriorEstimator
-from ..core.batches import filled
-from ..core.loss import Batch
-from ..core.run import AbstractKernel, iterate
-from ..core.simulations import Simulations
-from ..core.simulator import AbstractSimulator
-from ..core.solution import Array, Key, Solution
-from ..sample.black_box import AbstractJaxSimulator
-from .nets.encoder import AbstractEncoder, encoder_for
-from .nets.novelty import Novelty
-from .nets.set_encoder import SetEncoder, Summary, over_all
-from .nets.widths import Calibration
+from ...answers.bayes.posterior import MixturePosterior
+from ...answers.bayes.space import Gaussian, Space
+from ...answers.estimates import AbstractPosteriorEstimator
+from ...core.batches import filled
+from ...core.loss import Batch
+from ...core.run import AbstractKernel, iterate
+from ...core.simulations import Simulations
+from ...core.simulator import AbstractSimulator
+from ...core.solution import Array, Key, Solution
+from ...sample.black_box import AbstractJaxSimulator
+from ..nets.encoder import AbstractEncoder, encoder_for
+from ..nets.novelty import Novelty
+from ..nets.set_encoder import SetEncoder, Summary, over_all
+from ..nets.widths import Calibration
 from .supply import AbstractSupply, BankSupply, LiveSupply
 
 LOG_SCALES = (-9.0, 0.5)  # proposals neither collapse to a point nor spread far beyond the prior, which is about 1
