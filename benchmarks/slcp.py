@@ -50,12 +50,12 @@ def slcp(key, theta):
     return mean + jnp.stack([s1 * a, s2 * (r * a + jnp.sqrt(1 - r * r) * b)])
 
 
-def c2st(one: np.ndarray, other: np.ndarray) -> float:
+def c2st(one: np.ndarray, other: np.ndarray, iterations: int = 1000) -> float:
     centre, unit = other.mean(axis=0), other.std(axis=0)
     x = (np.concatenate([one, other]) - centre) / unit
     label = np.repeat([0, 1], [len(one), len(other)])
     size = 10 * one.shape[1]
-    network = MLPClassifier((size, size), max_iter=1000, random_state=1)
+    network = MLPClassifier((size, size), max_iter=iterations, random_state=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         folds = KFold(5, shuffle=True, random_state=1)

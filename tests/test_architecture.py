@@ -150,7 +150,7 @@ def neither_abstract_nor_final(sources: Sources) -> list[str]:
     problems = []
     classes = _classes(sources)
     for name, node in classes.items():
-        for base in map(_last_name, node.bases):
+        for base in map(_last_name, (base for base in node.bases if ast.unparse(base) != "abc.ABC")):  # Python's own
             if base in classes and not _is_abstract(base):
                 problems.append(f"{name} subclasses {base}, which is final")
         problems += _wrong_contents(name, node) + _overridden(name, node, classes)

@@ -19,7 +19,15 @@ NUM_SIMULATIONS = 1000
 TRAINING = qx.Training(num_steps=4)
 MACHINE = {"num_iterations": 4, "num_proposed": 4, "num_simulated": 5, "width": 8, "memory": 8}
 NETWORKS = {qx.MLP: qx.MLP((8,)), qx.Flow: qx.Flow(1, 8, 4), qx.Machine: qx.Machine(**MACHINE)}
-SMALL = {"batch_size": 64, "num_observations": 10, "max_observations": 10, "num_problems": 8}
+NETWORKS |= {qx.Velocity: qx.Velocity((8,), 2), qx.Flow | qx.Velocity: NETWORKS[qx.Flow]}
+SEARCH = {
+    "learner": qx.NPE(network=qx.Flow(1, 8, 4), batch_size=64),
+    "number": 2,
+    "population": 4,
+    "set_size": 4,
+    "critic_steps": 2,
+}
+SMALL = {"batch_size": 64, "num_observations": 10, "max_observations": 10, "num_problems": 8, **SEARCH}
 
 TOML = f"""
 simulations = {NUM_SIMULATIONS}

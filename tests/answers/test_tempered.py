@@ -41,7 +41,7 @@ def test_posteriors_that_are_known(simulator, count):
     assert np.all(np.abs(posterior.mean - mean) < 0.2 * std)
     np.testing.assert_allclose(posterior.std, std, rtol=0.15)
     assert posterior.warnings == ()
-    assert posterior.agreement.max() < 1.05
+    assert posterior.diagnostics["r_hat"] < 1.05
 
 
 def test_the_evidence_is_that_of_a_grid_and_the_density_is_normalised():

@@ -19,7 +19,7 @@ import quincunx as qx
 from quincunx.answers.bayes.space import Space
 from quincunx.campaigns.save import ARRAYS, HEADER, _digest, check_target
 from quincunx.core.simulator import NamedSimulator
-from quincunx.problems import CATALOGUE, gaussian, poisson
+from quincunx.problems import BUILT_IN, gaussian, poisson
 from quincunx.problems.lookup import resolve
 
 X = np.arange(12.0)
@@ -375,7 +375,7 @@ def with_simulator(simulator) -> qx.RecurrentMachine:
 
 
 def test_names_of_built_in_simulators_lead_to_them():
-    for name, simulator in CATALOGUE.items():
+    for name, simulator in BUILT_IN.items():
         assert resolve(name) is simulator
 
 

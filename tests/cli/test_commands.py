@@ -23,7 +23,6 @@ import quincunx as qx
 from quincunx.cli.demonstration import maximum_likelihood, observations
 from quincunx.core.progress import AbstractProgress
 from quincunx.core.tables import read_observations
-from quincunx.methods import door
 from quincunx.problems import poisson
 
 QUIET = qx.NoProgress()
@@ -79,7 +78,7 @@ def drawn(monkeypatch):
 
 def test_simulators_are_listed_with_priors_and_sources():
     rows = json.loads(call("simulators", "--json").stdout)["simulators"]
-    assert [row["name"] for row in rows] == list(qx.problems.CATALOGUE)
+    assert [row["name"] for row in rows] == list(qx.problems.BUILT_IN)
     weinberg = next(row for row in rows if row["name"] == "weinberg")
     assert set(weinberg["parameters"]) == {"energy", "fermi"}
     assert "Uniform(low=40" in weinberg["parameters"]["energy"]
@@ -181,8 +180,20 @@ def test_infer_shows_the_intervals_of_a_likelihood(home, tmp_path, drawn):
     assert axes.get_xlabel() == "mean"
 
 
+def test_the_posterior_of_a_ratio_is_sampled_where_it_is_asked_for(home):
+    words = ["infer", CHAIN, "--model", home / "ratio", "--data", home / "events.csv"]
+    assert "parameters" not in json.loads(call(*words, "--json").stdout)
+    found = json.loads(call(*words, "--posterior", "--json").stdout)
+    own = qx.posterior(ratio().value, data(home / "events.csv")).summary()
+    assert found["parameters"] == json.loads(json.dumps(own))
+    assert found["regions"]
+    shown = call(*words, "--posterior").stdout
+    assert "q95" in shown
+    assert "95 %" in shown or "0.95" in shown
+
+
 def test_infer_from_scratch_is_infer_of_the_library(home, tmp_path, monkeypatch):
-    monkeypatch.setattr(door, "fit", tiny.untrained)
+    monkeypatch.setattr("quincunx.methods.method.fit", tiny.untrained)
     monkeypatch.chdir(tmp_path)
     words = ["infer", "poisson", "--data", home / "x.csv", "--config", home / "tiny.toml", "--seed", 7]
     found = json.loads(call(*words, "--json").stdout)

@@ -41,7 +41,7 @@ def test_infer_is_run_on_the_trained_machine(answer):
 @pytest.mark.parametrize("name", ["alfi", "alices"])
 def test_infer_trains_for_the_data_at_hand(name, monkeypatch):
     """By `train`, with half of the key, for as many observations as there are."""
-    monkeypatch.setattr(door, "fit", tiny.untrained)
+    monkeypatch.setattr("quincunx.methods.method.fit", tiny.untrained)
     x = np.linspace(-1, 1, 300)
     alone = Refinement(qx.Zoom(), 0)
     method = qx.ALFI(network=qx.Machine(**tiny.MACHINE), refinement=alone) if name == "alfi" else tiny.method(name)
@@ -55,7 +55,7 @@ def test_infer_trains_for_the_data_at_hand(name, monkeypatch):
 
 
 def test_infer_improves_on_the_machine_by_rounds_of_its_own_share(monkeypatch):
-    monkeypatch.setattr(door, "fit", tiny.untrained)
+    monkeypatch.setattr("quincunx.methods.method.fit", tiny.untrained)
     x, zoom = np.linspace(-1, 1, 50), qx.Zoom(num_sets=100)
     method = tiny.method("alfi", refinement=Refinement(zoom, 0.25))
     found = qx.infer(KEY, chain, x, method, num_simulations=8000, progress=QUIET)
@@ -125,7 +125,7 @@ def test_warnings_of_training_come_along():
 
 
 def test_failed_simulations_are_a_warning_and_host_simulators_are_not_run_in_the_loop(monkeypatch):
-    monkeypatch.setattr(door, "fit", tiny.untrained)
+    monkeypatch.setattr("quincunx.methods.method.fit", tiny.untrained)
 
     @qx.numpy_simulator(qx.Prior(rate=dist.Uniform(1.0, 9.0)), workers=0)
     def brittle(rng, theta):
@@ -171,7 +171,7 @@ def test_failed_simulations_are_a_warning_and_host_simulators_are_not_run_in_the
 def test_misuse_is_refused_before_any_work(call, error, message, monkeypatch):
     machine = tiny.trained("alfi", poisson)
     work = lambda *given, **options: pytest.fail("it was let in")
-    monkeypatch.setattr(door, "fit", work)
+    monkeypatch.setattr("quincunx.methods.method.fit", work)
     for kind, name in [(type(poisson), "draw"), (type(chain), "draw"), (type(chain), "mine")]:
         monkeypatch.setattr(kind, name, work)
     with pytest.raises(error, match=message):

@@ -18,7 +18,7 @@ from jax.scipy.special import ndtr
 
 import quincunx as qx
 from quincunx.cli.config import options_of
-from quincunx.methods import CATALOGUE, door
+from quincunx.methods import CATALOGUE
 from quincunx.methods.density import DensityEstimator, Standard
 from quincunx.methods.nets.contrast import RatioEstimator, Scales
 from quincunx.methods.ratio import View
@@ -118,11 +118,15 @@ def mined(name):
     return qx.mine(KEY, chain, num_simulations=BATCHES * SIZE, reference=REFERENCES.get(name), **at_point)
 
 
+def simulated():
+    return qx.simulate(KEY, chain, num_simulations=BATCHES * SIZE)
+
+
 CASES = {
     "point": (MINED, lambda p: Ratio(mined("point").reference, p), lambda: mined("point")),
     "pair": (MINED, lambda p: Ratio(mined("pair").reference, p), lambda: mined("pair")),
     "marginal": ((*MINED, "nre"), lambda p: Ratio(mined("marginal").reference, p), lambda: mined("marginal")),
-    "no labels": (("nre",), lambda p: Ratio(None, p), lambda: qx.simulate(KEY, chain, num_simulations=BATCHES * SIZE)),
+    "no labels": (("nre", "nre-c"), lambda p: Ratio(None, p), simulated),
     "density": (("nle", "scandal"), Density, lambda: mined("density")),
     "at a point": (("sally", "sallino"), Score, lambda: mined("at a point")),
 }
@@ -141,9 +145,19 @@ def test_the_truth_is_where_the_loss_is_stationary_and_a_spoilt_one_is_not(case)
 
 
 def test_every_loss_is_shown_to_have_its_optimum_at_the_truth():
-    """Of balanced NRE below, of ALFI and NPE in files of their own; the histogram and the search have none."""
+    """Of balanced NRE and NRE-B below, of ALFI, NPE and FMPE in files of their own; the histogram has none."""
     shown = {name for names, *_ in CASES.values() for name in names}
-    assert set(CATALOGUE) - shown == {"alfi", "bnre", "histogram", "npe", "zoom"}
+    learners = {name for name in CATALOGUE if getattr(CATALOGUE[name](), "loss", None) is not None}
+    assert learners - shown == {"alfi", "bnre", "fmpe", "npe", "nre-b"}
+
+
+def test_nre_b_leaves_a_factor_that_depends_on_x_free():
+    sims = simulated()
+    for p, right in [(TRUTH, True), (jnp.array([0.0, 0.5, 0.0]), True), (SPOILT, False)]:
+        found = np.asarray(slopes(("nre-b",), lambda p: Ratio(None, p), sims, p)["nre-b"])
+        z = np.mean(found, axis=0) / (np.std(found, axis=0, ddof=1) / np.sqrt(BATCHES))
+        assert (np.abs(z[[0, 2]]) < SIGMAS).all() == right
+        assert np.abs(found[:, 1]).max() < 1e-5  # a constant does not matter to it
 
 
 def test_the_truth_is_balanced():
@@ -216,7 +230,7 @@ def test_a_ratio_that_is_not_normalised_gets_a_warning(monkeypatch):
         bias = lambda n: n.ensemble.layers[-1].bias
         return tiny.untrained(key, eqx.tree_at(bias, net, bias(net) + 0.5))
 
-    monkeypatch.setattr(door, "fit", off)
+    monkeypatch.setattr("quincunx.methods.method.fit", off)
     (warning,) = tiny.train("alices").warnings
     assert "mean 1.65 +- 0.00 under the reference" in warning
 

@@ -24,11 +24,12 @@ def square(key, theta):
 
 SMALL = qx.NPE(network=qx.Flow(1, 16, 6))
 TRAINING = qx.Training(num_steps=800, learning_rate=3e-3)
+METHODS = {"npe": SMALL, "fmpe": qx.FMPE(network=qx.Velocity((48, 48), num_steps=10))}
 
 
-@pytest.fixture(scope="module")
-def learnt():
-    return qx.train(KEY, shifted, SMALL, num_simulations=20_000, training=TRAINING).value
+@pytest.fixture(scope="module", params=METHODS)
+def learnt(request):
+    return qx.train(KEY, shifted, METHODS[request.param], num_simulations=20_000, training=TRAINING).value
 
 
 @pytest.mark.parametrize("x", [-1.5, 0.0, 1.0])
@@ -47,13 +48,17 @@ def test_density_and_draws_are_of_one_law(learnt):
     assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1, abs=1e-3)
     mean = np.trapezoid(density * grid[:, 0], grid[:, 0])
     draws = np.asarray(posterior.sample(jax.random.key(1), 3000))
+    assert np.trapezoid(density * (grid[:, 0] - mean) ** 2, grid[:, 0]) == pytest.approx(draws.var(), rel=0.15)
     # 3,000 draws: five standard errors are exceeded by chance once in two million times
     assert abs(draws.mean() - mean) < 5 * draws.std() / np.sqrt(3000)
     np.testing.assert_array_equal(draws, posterior.sample(jax.random.key(1), 3000))
 
 
-def test_two_modes_and_no_leakage():
-    posterior = qx.posterior(qx.train(KEY, square, SMALL, num_simulations=10_000, training=TRAINING).value, [0.49])
+@pytest.mark.parametrize("name", METHODS)
+def test_two_modes_and_no_leakage(name):
+    training = qx.Training(num_steps=2000 if name == "fmpe" else 800, learning_rate=3e-3)
+    found = qx.train(KEY, square, METHODS[name], num_simulations=10_000, training=training)
+    posterior = qx.posterior(found.value, [0.49])
     draws = np.asarray(posterior.sample(KEY, 2000))[:, 0]
     assert (np.abs(draws) <= 1).all()
     assert np.mean(np.abs(np.abs(draws) - 0.7) < 0.15) > 0.9

@@ -23,7 +23,7 @@ def posterior(estimator: AbstractEstimator, x: Array, *, key: Key | None = None)
     """The posterior of the parameters given data.
 
     An estimator of the posterior has it at once. From one of a ratio, or of the likelihood, it is sampled: prior times
-    the product over observations, by tempered sequential Monte Carlo (see `TemperedPosterior`).
+    the product over observations, by tempered sequential Monte Carlo (see `LikelihoodPosterior`).
 
     Parameters
     ----------
@@ -74,6 +74,11 @@ class Answer:
         """p(theta | x). Where the estimator is one of a ratio it is sampled when it is first asked for."""
         return posterior(self._trained(), self.x) if self.inferred is None else self.inferred.value
 
+    @property
+    def known_posterior(self) -> AbstractPosterior | None:
+        """The posterior, if it need not be sampled first."""
+        return self.posterior if self.inferred is not None or "posterior" in vars(self) else None
+
     @functools.cached_property
     def likelihood(self) -> Likelihood:
         """log L(theta) of the observations; raises `TypeError` where the estimator has none."""
@@ -82,7 +87,9 @@ class Answer:
 
     def _trained(self) -> AbstractEstimator:
         if self.estimator is None:
-            raise TypeError(f"{self.method} trains nothing and has no likelihood; it has a posterior: answer.posterior")
+            raise TypeError(
+                f"{self.method} keeps no estimator, and so no likelihood; it has a posterior: answer.posterior"
+            )
         return self.estimator
 
     def region(self, level: float = 0.95, **options: Any) -> ConfidenceRegion:
@@ -98,7 +105,9 @@ class Answer:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Reasons not to trust the answer as it stands."""
-        return tuple(text for each in (self.training, self.inferred) if each is not None for text in each.warnings)
+        sampled = self.known_posterior if self.inferred is None else None
+        told = (text for each in (self.training, self.inferred, sampled) if each is not None for text in each.warnings)
+        return tuple(told)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -113,11 +122,12 @@ class Answer:
         return int(sum(statistics.get("num_simulator_calls", 0) for statistics in known))
 
     def to_dict(self) -> dict[str, Any]:
-        """All that is worth keeping as JSON."""
+        """All that is worth keeping as JSON; of a posterior that must be sampled, only if it was asked for before."""
+        found: dict[str, Any] = {}
+        if self.known_posterior is not None:
+            found["parameters"] = self.known_posterior.summary()
         if self.inferred is None:
-            found: dict[str, Any] = {"regions": [region.to_dict() for region in self.regions()]}
-        else:
-            found = {"parameters": self.posterior.summary()}
+            found["regions"] = [region.to_dict() for region in self.regions()]
         return {
             "simulator": self.simulator.name,
             "method": self.method,

@@ -19,7 +19,7 @@ from numpyro.distributions import truncated
 from ..core.prior import Prior
 from ..core.simulator import AbstractSimulator, NamedSimulator
 from ..core.solution import Array
-from ..problems import CATALOGUE
+from ..problems import BUILT_IN
 
 # What can be saved is what training makes: the classes of these rooms, and of what they are made from.
 ROOMS = ("quincunx.core", "quincunx.gold", "quincunx.answers", "quincunx.methods", "quincunx.checks")
@@ -151,7 +151,7 @@ class Reader:
     def _prior(self, value: dict[str, Any]) -> Prior:
         """That of a simulator that is here, if it is the same; then it has its functions."""
         laws = {name: self.decode(law) for name, law in value["$prior"].items()}
-        here = [each.prior for each in (CATALOGUE.values() if self.simulator is None else [self.simulator])]
+        here = [each.prior for each in (BUILT_IN.values() if self.simulator is None else [self.simulator])]
         found = [prior for prior in here if self._is(prior, laws, value)]
         if found:
             return found[0]
@@ -211,7 +211,7 @@ class Reader:
 
     def _simulator(self, value: dict[str, Any]) -> AbstractSimulator:
         saved = NamedSimulator(value["$simulator"], self.decode(value["prior"]), NOT_FOUND)
-        built_in = CATALOGUE.get(saved.name)
+        built_in = BUILT_IN.get(saved.name)
         if self.simulator is None:
             return built_in if built_in is not None and built_in.prior == saved.prior else saved
         if self.simulator.name != saved.name or self.simulator.prior != saved.prior:  # `_prior` finds the same one

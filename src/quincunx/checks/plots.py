@@ -123,8 +123,9 @@ def _trail(answer: Answer) -> tuple[list[str], np.ndarray]:
             value: Any = solution.value
             parts.append(_bands(value, psi))
         else:
-            names += [f"R{k + 1}" for k in range(len(solution.history["quantiles"]))]
-            parts.append(np.asarray(solution.history["quantiles"]))
+            rounds = solution.history.get("quantiles", [solution.value.quantile(QUANTILES)])
+            names += [f"R{k + 1}" for k in range(len(rounds))]
+            parts.append(np.asarray(rounds))
     return names, np.concatenate(parts)
 
 

@@ -22,7 +22,7 @@ from ..core.fit import Training
 from ..core.names import nearest
 from ..core.solution import Key
 from ..methods import CATALOGUE
-from ..methods.method import AbstractLearner, Method
+from ..methods.method import AbstractLearner, AbstractSearch, Method
 
 
 def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,16 +64,21 @@ def method_of(merged: Mapping[str, Any]) -> Method:
 
 
 def training_of(merged: Mapping[str, Any], method: Method, *, for_one: bool = False) -> Training | None:
-    """The method's own training, for one data set or any, with what the settings change; None if it trains nothing."""
+    """The method's own training, for one data set or any, with what the settings change; None if it takes none."""
     table = merged["training"]
-    if not isinstance(method, AbstractLearner):
+    usual = method.training if isinstance(method, AbstractSearch) else _usual(method, for_one)
+    if usual is None:
         if table:
-            raise ValueError(f"{method.name} trains nothing: drop the table training")
+            raise ValueError(f"{method.name} takes no training: drop the table")
         return None
     hints = options_of(Training)
     _check_names(table, hints, "training.")
     changes = {name: convert(hints[name], value, f"training.{name}") for name, value in table.items()}
-    return dataclasses.replace(method.training_for_one if for_one else method.card.training, **changes)
+    return dataclasses.replace(usual, **changes)
+
+
+def _usual(method: AbstractLearner, for_one: bool) -> Training:
+    return method.training_for_one if for_one else method.card.training
 
 
 def seed_of(merged: Mapping[str, Any]) -> int:
@@ -168,7 +173,7 @@ def _is_makeable(kind: Any) -> bool:
 def choice_name(kind: type, of: type) -> str:
     """`settled` for SettledWeighting, a kind of AbstractWeighting; `mean_squared_error` for a name without its kind."""
     short = kind.__name__.removesuffix(of.__name__.removeprefix("Abstract"))
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", short).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", short).lower()
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

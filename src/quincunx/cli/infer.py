@@ -55,6 +55,9 @@ def infer(
     options: Set = None,
     simulations: NumSimulations = None,
     seed: Seed = None,
+    posterior: Annotated[
+        bool, typer.Option("--posterior", help="Also sample the posterior where the method gives a likelihood.")
+    ] = False,
     resume: Resume = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -75,6 +78,8 @@ def infer(
         merged = settings(config, given, {**TRAIN_TYPES, **DATA_TYPES, "model": str, "out": str})
         folder = Path(merged["out"]) if merged["out"] else None
         answer = _answer(simulator or attached, merged, folder)
+        if posterior:
+            _ = answer.posterior
         if folder is not None:
             _write(folder, answer)
         if as_json:
@@ -131,8 +136,8 @@ def print_answer(answer: "Answer") -> None:
     title = f"{answer.simulator.name}, {count:,} observation{'s' * (count != 1)}"
     if answer.inferred is None:
         print_regions(answer.regions(), title)
-    else:
-        summary = answer.posterior.summary()
+    if answer.known_posterior is not None:
+        summary = answer.known_posterior.summary()
         table = Table("parameter", title=title)
         for name in next(iter(summary.values())):
             table.add_column(name, justify="right")

@@ -66,7 +66,7 @@ def simulators(as_json: AsJson = False) -> None:
         from rich.table import Table
 
         from ..core.laws.support import describe
-        from ..problems import CATALOGUE
+        from ..problems import BUILT_IN
 
         rows = [
             {
@@ -75,7 +75,7 @@ def simulators(as_json: AsJson = False) -> None:
                 "event_shape": list(each.event_shape),
                 "source": each.source,
             }
-            for each in CATALOGUE.values()
+            for each in BUILT_IN.values()
         ]
         if as_json:
             print_json({"simulators": rows})

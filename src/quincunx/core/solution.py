@@ -11,6 +11,12 @@ import numpy as np
 Array = jax.Array | np.ndarray
 Key = jax.Array  # a typed key made by `jax.random.key`
 
+
+def rng_of(key: Key) -> np.random.Generator:
+    """A generator of NumPy, for orders and other things that are not worth compiling."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+
+
 T = TypeVar("T")
 
 

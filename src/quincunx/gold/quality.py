@@ -19,9 +19,9 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.special import logsumexp
 
-from ..core.solution import Array, Key
+from ..core.solution import Array, Key, rng_of
 from .mined import AbstractMinedSimulator
-from .reference import MarginalReference, PointReference, rng_of
+from .reference import MarginalReference, PointReference
 
 Rows = tuple[np.ndarray, np.ndarray]  # observations, and a kind of gold of each
 

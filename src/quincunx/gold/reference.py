@@ -17,7 +17,7 @@ import numpy as np
 from ..core.batches import put
 from ..core.loss import AbstractFrozen
 from ..core.prior import Prior
-from ..core.solution import Array, Key
+from ..core.solution import Array, Key, rng_of
 
 POOL_SIZE = 256
 
@@ -165,8 +165,3 @@ def _two_sided(numerators: np.ndarray, references: np.ndarray) -> Plan:
 
 def _labels(num_rows: int) -> np.ndarray:
     return (np.arange(num_rows) % 2 == 0).astype(np.float32)
-
-
-def rng_of(key: Key) -> np.random.Generator:
-    """A generator of NumPy, for orders and other things that are not worth compiling."""
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())

@@ -3,14 +3,20 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from .abc.chains import MCMCABC
+from .abc.population import SMCABC
+from .abc.rejection import ABC
+from .contrastive import NREB, NREC
 from .density import NLE, SCANDAL
+from .evolution import AVO, NES
 from .histogram import Histogram
 from .local.zoom import Zoom
 from .method import Method
-from .posterior_flow import NPE
+from .posterior_flow import FMPE, NPE
 from .ratio import ALICE, ALICES, CARL, CASCAL, NRE, RASCAL, ROLR, BalancedNRE
 from .recurrent.alfi import ALFI
 from .score import SALLINO, SALLY
+from .sequential import SNLE, SNPEC, SNRE, TSNPE
 
 CATALOGUE: Mapping[str, Callable[..., Method]] = MappingProxyType(
     {
@@ -18,10 +24,22 @@ CATALOGUE: Mapping[str, Callable[..., Method]] = MappingProxyType(
         for make in (
             ALFI,
             Zoom,
+            ABC,
+            SMCABC,
+            MCMCABC,
+            NES,
+            AVO,
             NPE,
+            FMPE,
+            TSNPE,
+            SNPEC,
+            SNLE,
+            SNRE,
             CARL,
             NRE,
             BalancedNRE,
+            NREB,
+            NREC,
             ROLR,
             CASCAL,
             ALICE,

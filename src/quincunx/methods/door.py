@@ -11,13 +11,13 @@ import numpy as np
 from ..answers.answer import Answer
 from ..answers.estimates import AbstractEstimator, AbstractPosteriorEstimator
 from ..core.defaults import METHOD
-from ..core.fit import Training, fit, of_training
+from ..core.fit import Training, of_training
 from ..core.loss import Batch
 from ..core.names import nearest, option_names, options_checked
 from ..core.progress import AbstractProgress, NoProgress, RichProgress
-from ..core.simulations import Simulations, as_observations
+from ..core.simulations import as_observations
 from ..core.simulator import AbstractSimulator
-from ..core.solution import Array, Key, Solution, Status
+from ..core.solution import Array, Key, Solution
 from ..gold.mined import AbstractMinedSimulator
 from ..sample.black_box import AbstractJaxSimulator
 from ..sample.simulate import not_a_simulator, simulate
@@ -31,8 +31,7 @@ from .method import (
     Method,
     Refinement,
     columns,
-    failure_warnings,
-    with_notes,
+    learn,
 )
 
 TRAIN_STREAM = 0x54524149  # a stream of its own, so that the same key may be given to `infer` afterwards
@@ -66,7 +65,7 @@ def _elsewhere(name: str, value: Any, given: Mapping[str, Any]) -> str | None:
         return f"give it to the method: method=qx.{chosen}({name}={value!r})"
     advice = of_training(name, value, given)
     if advice and own in CATALOGUE and isinstance(CATALOGUE[own](), AbstractSearch):
-        return f"{own} trains nothing: its budget is num_simulations"
+        return f"{own} takes no training: its budget is num_simulations"
     return advice or (f"it is an option of {', '.join(makers)}" if makers else None)
 
 
@@ -116,8 +115,8 @@ def train(
     method, reporter = named(method), progress or NoProgress()
     if not isinstance(method, AbstractLearner):
         raise TypeError(
-            f"{method.name} trains nothing: it answers for one data set; give that to qx.infer(key, simulator, x, "
-            f"{method.name!r})"
+            f"{method.name} answers for one data set, and keeps nothing that would serve for another: call "
+            f"qx.infer(key, simulator, x, {method.name!r})"
         )
     if not isinstance(training, Training | None):
         raise TypeError(f"training: expected one such as qx.Training(num_steps=1000), got {type(training).__name__}")
@@ -130,8 +129,8 @@ def _trained(
     key: Key, simulator: AbstractSimulator | None, method: AbstractLearner, budget: Budget, sims: Batch | None,
     training: Training, progress: AbstractProgress, keeping: Mapping[str, Any],
 ) -> Solution[Any]:  # fmt: skip
-    loss = method.loss  # which refuses options that it cannot use
-    gather_key, build_key, fit_key, finish_key = jax.random.split(jax.random.fold_in(key, TRAIN_STREAM), 4)
+    _ = method.loss  # which refuses options that it cannot use
+    gather_key, *keys = jax.random.split(jax.random.fold_in(key, TRAIN_STREAM), 4)
     if sims is None:
         if simulator is None:
             raise ValueError(f"{method.name}: give a simulator, or simulations that it can learn from")
@@ -140,19 +139,7 @@ def _trained(
     else:
         _check_columns(method, sims)
         method.check(sims)
-    net = method.build(build_key, sims)
-    if loss is None:
-        solution: Solution[Any] = Solution(None, Status.SUCCESS, {}, {})
-    else:
-        solution = fit(fit_key, net, loss, sims, training=training, progress=progress, **keeping)
-    parts = (sims,) if isinstance(sims, Simulations) else sims
-    calls = sum(part.num_simulator_calls for part in parts)
-    solution = dataclasses.replace(solution, statistics={**solution.statistics, "num_simulator_calls": calls})
-    if any(part.failures for part in parts):
-        solution = with_notes(solution, {}, failure_warnings(sims))
-    if solution.status is Status.DIVERGED:
-        return solution
-    return method.finish(finish_key, solution, Job(simulator, sims, budget, progress))
+    return learn(keys, method, Job(simulator, sims, budget, progress), training, **keeping)
 
 
 def possible(sims: Batch) -> list[str]:
@@ -203,7 +190,7 @@ def infer(
     key: random key; the same key gives the same answer.
     simulator: what to run; None for the one that the given estimator was trained for.
     x: observations `(m, *event)`.
-    method: see `train`; `qx.ALFI()` by default. Also one that trains nothing, such as `qx.Zoom()`.
+    method: see `train`; `qx.ALFI()` by default. Also one that answers for one data set alone, such as `qx.Zoom()`.
     estimator: a trained one, or the solution that `train` returned. Without it one is trained now, and its answer
         improved on where the method has a `refinement`, which shares the budget.
     num_simulations, training, checkpoint, resume: see `train`; a method with a refinement is trained for fewer steps.
@@ -212,7 +199,7 @@ def infer(
     Raises
     ------
     ValueError: observations of the wrong shape or with NaN, or an estimator that was trained for another simulator.
-    TypeError: both an estimator and what is for training one, or a training for a method that trains nothing.
+    TypeError: both an estimator and what is for training one, or a training for a method that takes none.
     InferenceError: training diverged, or the estimate is not finite.
     """
     reporter = RichProgress() if progress is None else progress
@@ -234,7 +221,9 @@ def infer(
     budget = Budget(num_simulations or chosen.card.num_simulations, len(x))
     if isinstance(chosen, AbstractSearch):
         if training is not None:
-            raise TypeError(f"{chosen.name} trains nothing: drop training")
+            if chosen.training is None:
+                raise TypeError(f"{chosen.name} takes no training: drop it")
+            chosen = dataclasses.replace(chosen, training=training)
         found = chosen.search(infer_key, simulator, x, budget, reporter)
         return Answer(simulator, x, None, found, None, chosen.name, _seed_of(key))
     after, share = _after(chosen, budget)

@@ -6,7 +6,7 @@ and `finish`. A search answers for one data set. What differs between methods is
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,13 +14,13 @@ import jax
 import numpy as np
 
 from ..answers.bayes.posterior import AbstractPosterior
-from ..core.fit import Training
+from ..core.fit import Training, fit
 from ..core.loss import AbstractLoss, Batch
 from ..core.prior import Prior
 from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
 from ..core.simulator import AbstractSimulator
-from ..core.solution import Array, Key, Solution
+from ..core.solution import Array, Key, Solution, Status
 from ..gold.mine import contrast, mine
 from ..gold.reference import AbstractReference
 
@@ -102,6 +102,11 @@ class AbstractMethod(eqx.Module):
 class AbstractSearch(AbstractMethod):
     """A method that answers for one data set, and learns nothing that would serve for another."""
 
+    @property
+    @abc.abstractmethod
+    def training(self) -> Training | None:
+        """How it trains in every round; None where it trains nothing."""
+
     @abc.abstractmethod
     def search(
         self,
@@ -180,6 +185,26 @@ class AbstractLearner(AbstractMethod):
 Method = AbstractLearner | AbstractSearch  # every method is one of the two
 
 
+def learn(
+    keys: Sequence[Key], method: AbstractLearner, job: Job, training: Training, net: Any = None, **keeping: Any
+) -> Solution[Any]:
+    """An estimator from simulations that were checked, with three keys; `keeping` is what `fit` takes besides.
+
+    It begins from a network of the method, or builds one.
+    """
+    build_key, fit_key, finish_key = keys
+    net, loss = method.build(build_key, job.sims) if net is None else net, method.loss
+    if loss is None:
+        solution: Solution[Any] = Solution(None, Status.SUCCESS, {}, {})
+    else:
+        solution = fit(fit_key, net, loss, job.sims, training=training, progress=job.progress, **keeping)
+    parts = (job.sims,) if isinstance(job.sims, Simulations) else job.sims
+    calls = sum(part.num_simulator_calls for part in parts)
+    failed = failure_warnings(job.sims) if any(part.failures for part in parts) else ()
+    solution = with_notes(solution, {"num_simulator_calls": calls}, failed)
+    return solution if solution.status is Status.DIVERGED else method.finish(finish_key, solution, job)
+
+
 def columns(sims: Batch) -> set[str]:
     """The optional columns that simulations have."""
     parts = (sims,) if isinstance(sims, Simulations) else sims
@@ -251,9 +276,12 @@ def failure_warnings(sims: Batch) -> tuple[str, ...]:
     """One warning when simulations failed, or none."""
     parts = (sims,) if isinstance(sims, Simulations) else sims
     failures = [failure for part in parts for failure in part.failures]
-    if not failures:
-        return ()
     total = sum(len(part) for part in parts) + len(failures)
-    return (
-        f"{len(failures)} of {total} simulations failed and were left out, as if they could not happen; {failures[0]}",
-    )
+    return failures_in_words(len(failures), total, str(failures[0]) if failures else "")
+
+
+def failures_in_words(failed: int, total: int, first: str) -> tuple[str, ...]:
+    """One warning where so many of all failed, `first` being the first of them, or none."""
+    if not failed:
+        return ()
+    return (f"{failed} of {total} simulations failed and were left out, as if they could not happen; {first}",)

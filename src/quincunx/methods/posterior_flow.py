@@ -19,7 +19,7 @@ import numpy as np
 from ..answers.bayes.posterior import NUM_POINTS, AbstractPosterior
 from ..answers.bayes.space import Space
 from ..answers.estimates import AbstractPosteriorEstimator
-from ..core.batches import bucket
+from ..core.batches import filled, put
 from ..core.fit import Training
 from ..core.loss import AbstractLoss, Batch
 from ..core.prior import Prior
@@ -33,9 +33,12 @@ from .nets.encoder import AbstractEncoder, as_encoder
 from .nets.flows import ConditionalFlow, Flow
 from .nets.novelty import Novelty
 from .nets.set_encoder import SetEncoder
+from .nets.velocity import Velocity, VelocityField
 
 WIDTH = 64  # of the encoder
 FEWEST_SETS = 100
+AnyFlow = ConditionalFlow | VelocityField
+BLOCK = 1024  # draws, or densities, in one call of what was compiled
 
 
 class FlowPosterior(AbstractPosterior):
@@ -51,7 +54,7 @@ class FlowPosterior(AbstractPosterior):
     """
 
     space: Space
-    flow: ConditionalFlow
+    flow: AnyFlow
     condition: jax.Array
     draws: jax.Array
     warnings: tuple[str, ...] = eqx.field(static=True, default=())
@@ -65,22 +68,28 @@ class FlowPosterior(AbstractPosterior):
         return self.draws
 
     def sample(self, key: Key, num_samples: int) -> jax.Array:
-        found = _draw(self.space, self.flow, self.condition, key, bucket(num_samples))
-        return jnp.asarray(np.asarray(found)[:num_samples])
+        return _drawn(self.space, self.flow, self.condition, key, num_samples)
 
     def log_prob(self, theta: Array) -> jax.Array:
-        theta = jnp.asarray(theta)
-        rows = theta.reshape(-1, theta.shape[-1])
-        return _log_prob(self.space, self.flow, self.condition, rows).reshape(theta.shape[:-1])
+        rows = np.asarray(theta, np.float32).reshape(-1, np.shape(theta)[-1])
+        blocks = filled(rows, -(-len(rows) // BLOCK) * BLOCK).reshape(-1, BLOCK, rows.shape[1])
+        found = [np.asarray(_log_prob(self.space, self.flow, self.condition, block)) for block in blocks]
+        return put(np.concatenate(found)[: len(rows)].reshape(np.shape(theta)[:-1]))
+
+
+def _drawn(space: Space, flow: AnyFlow, condition: jax.Array, key: Key, count: int) -> jax.Array:
+    """Draws of theta `(count, dim)`, made in blocks: one is compiled for all counts."""
+    keys = (jax.random.fold_in(key, turn) for turn in range(-(-count // BLOCK)))
+    return put(np.concatenate([np.asarray(_block(space, flow, condition, each)) for each in keys])[:count])
 
 
 @eqx.filter_jit
-def _draw(space: Space, flow: ConditionalFlow, condition: jax.Array, key: Key, count: int) -> jax.Array:
-    return space.decode(flow.sample(key, condition, count))
+def _block(space: Space, flow: AnyFlow, condition: jax.Array, key: Key) -> jax.Array:
+    return space.decode(flow.sample(key, condition, BLOCK))
 
 
 @eqx.filter_jit
-def _log_prob(space: Space, flow: ConditionalFlow, condition: jax.Array, theta: jax.Array) -> jax.Array:
+def _log_prob(space: Space, flow: AnyFlow, condition: jax.Array, theta: Array) -> jax.Array:
     return space.density(theta, lambda u: flow.log_prob(u, jnp.broadcast_to(condition, (len(u), *condition.shape))))
 
 
@@ -100,7 +109,7 @@ class PosteriorFlow(AbstractPosteriorEstimator):
 
     space: Space
     encoder: SetEncoder
-    flow: ConditionalFlow
+    flow: AnyFlow
     novelty: Novelty
     simulator: AbstractSimulator = eqx.field(static=True)
     event_shape: tuple[int, ...] = eqx.field(static=True)
@@ -113,7 +122,7 @@ class PosteriorFlow(AbstractPosteriorEstimator):
                 f"num_observations={len(x)}"
             )
         condition = _seen(self.encoder, x)
-        draws = _draw(self.space, self.flow, condition, key, NUM_POINTS)
+        draws = _drawn(self.space, self.flow, condition, key, NUM_POINTS)
         doubts = self.novelty.warnings(x)
         found = FlowPosterior(self.space, self.flow, condition, draws, doubts)
         return Solution(found, Status.SUCCESS, {}, {}, warnings=doubts)
@@ -125,18 +134,24 @@ def _seen(encoder: SetEncoder, x: jax.Array) -> jax.Array:
 
 
 class PosteriorLoss(AbstractLoss):
-    """-log q(u | x).
+    """-log q(u | x); with atoms, -log of the share of q(u | x) / p(u) in its sum over as many u, of which one made x.
+
+    The second has its optimum at the posterior wherever theta was drawn (equation 6 of Greenberg et al. 2019).
 
     Fields
     ------
     batch_size: sets in a step.
+    atoms: u that each x stands beside, its own and those of other sets; None for the first loss.
     """
 
     batch_size: int = eqx.field(static=True, default=128)
+    atoms: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.atoms is not None and not 2 <= self.atoms <= self.batch_size:
+            raise ValueError(f"atoms must be from 2 to batch_size ({self.batch_size}), or None, got {self.atoms}")
 
     def check(self, net: PosteriorFlow, batch: Batch) -> None:
         sims = _one_record(batch)
@@ -148,8 +163,13 @@ class PosteriorLoss(AbstractLoss):
             )
 
     def __call__(self, net: PosteriorFlow, batch: Simulations, key: Key) -> jax.Array:
-        u = net.space.encode(batch.drawn_from)
-        return -jnp.mean(net.flow.log_prob(u, net.encoder(batch.x).features))
+        u, seen = net.space.encode(batch.drawn_from), net.encoder(batch.x).features
+        if self.atoms is None:
+            return net.flow.loss(key, u, seen)
+        beside = jnp.concatenate([jnp.roll(u, turn, axis=0) for turn in range(self.atoms)])
+        found = net.flow.log_prob(beside, jnp.tile(seen, (self.atoms, 1))) - net.space.log_prior(beside)
+        found = found.reshape(self.atoms, len(u))
+        return jnp.mean(jax.scipy.special.logsumexp(found, axis=0) - found[0])
 
 
 CARD = Card("npe", "Papamakarios and Murray 2016, arXiv:1605.06376", "posterior", training=Training(10_000, 5e-4))
@@ -160,25 +180,30 @@ class NPE(AbstractLearner):
 
     Fields
     ------
-    network: what the flow is like.
+    network: what the flow is like, in layers, `Flow`, or continuous, `Velocity`.
     encoder: what is seen of one observation, see `ALFI`; by its shape if None.
     batch_size: sets in a step.
+    atoms: None where theta is drawn from the prior; a number, such as 10, where it is drawn elsewhere, see
+        `PosteriorLoss`. A step costs as many times more.
     card: its name and paper.
     """
 
-    network: Flow = Flow(layers=5)
+    network: Flow | Velocity = Flow(layers=5)
     encoder: AbstractEncoder | Callable[[jax.Array], jax.Array] | None = None
     batch_size: int = eqx.field(static=True, default=128)
+    atoms: int | None = eqx.field(static=True, default=None)
     card: Card = eqx.field(static=True, default=CARD)
     refinement: ClassVar[None] = None
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __check_init__(self):
         as_encoder(self.encoder, ())
+        if self.atoms is not None and isinstance(self.network, Velocity):
+            raise ValueError("atoms: a continuous flow has no density at hand in training; give network=qx.Flow()")
 
     @property
     def loss(self) -> PosteriorLoss:
-        return PosteriorLoss(self.batch_size)
+        return PosteriorLoss(self.batch_size, self.atoms)
 
     def check(self, sims: Batch) -> None:
         require_origin(self.name, _one_record(sims))
@@ -218,6 +243,17 @@ class NPE(AbstractLearner):
 
     def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
         return trained
+
+
+def FMPE(
+    *,
+    network: Velocity = Velocity(),
+    encoder: AbstractEncoder | Callable[[jax.Array], jax.Array] | None = None,
+    batch_size: int = 128,
+) -> NPE:
+    """Flow matching: NPE by a continuous flow, whose training evaluates no density. Needs no gold."""
+    card = Card("fmpe", "Wildberger et al. 2023, arXiv:2305.17161", "posterior", training=Training(20_000, 1e-3))
+    return NPE(network=network, encoder=encoder, batch_size=batch_size, card=card)
 
 
 def _one_record(batch: Batch) -> Simulations:

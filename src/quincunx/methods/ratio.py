@@ -19,9 +19,9 @@ arXiv:1805.12244 and 1805.00020; Stoye et al. 2018, arXiv:1808.00973; Cranmer et
 The papers take the score part from rows with label 1. Here rows drawn from the reference give theirs too: at the point
 itself where the reference is a point, at their theta of the pool where it is a mixture.
 
-NRE (AALR, Hermans et al. 2020, arXiv:1903.04057) is CARL against the marginal reference. From simulations without
-labels the reference is made in the batch, by pairing every x with the theta of another row. Balanced NRE adds a part
-that makes it err on the side of caution: `Balance`.
+NRE (AALR, Hermans et al. 2020, arXiv:1903.04057) is CARL against the marginal reference, which is made in the batch, by
+pairing every x with the theta of another row: all rows serve on both sides. Balanced NRE adds a part that makes it err
+on the side of caution: `Balance`. With more than one other theta beside every x there is `contrastive`.
 """
 
 import abc
@@ -192,12 +192,15 @@ class Repaired(AbstractPairing):
 
 
 class JointAndMarginal(AbstractPairing):
-    """Every row, then every x with the theta of another row; rows that have labels are `Repaired`."""
+    """Every x with the theta that it was drawn at, then every x with the theta of another row.
+
+    Rows with labels that do not say where x was drawn are `Repaired`.
+    """
 
     makes: ClassVar[tuple[str, ...]] = ("label",)
 
     def __call__(self, key: Key, batch: Simulations) -> Simulations:
-        if batch.label is not None:
+        if batch.label is not None and batch.drawn_at is None:
             return Repaired()(key, batch)
         n, theta = len(batch), batch.drawn_from
         shift = jax.random.randint(key, (), 1, n)
@@ -261,6 +264,7 @@ class RatioMethod(AbstractLearner):
     theta: numerators `(K, dim)`; draws from the prior if None.
     network: what the networks are like.
     form: see `RatioEstimator`.
+    free: whether a factor that depends on x alone is left free, so that the ratio's mean says nothing.
     """
 
     card: Card = eqx.field(static=True)
@@ -272,6 +276,7 @@ class RatioMethod(AbstractLearner):
     network: MLP = MLP()
     form: str | None = eqx.field(static=True, default=None)
     batch_size: int = eqx.field(static=True, default=128)
+    free: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         if "label" in self.pairing.makes and not isinstance(self.reference, MarginalReference):
@@ -298,7 +303,7 @@ class RatioMethod(AbstractLearner):
 
     def finish(self, key: Key, trained: Solution[Any], job: Job) -> Solution[Any]:
         sims: Any = job.sims
-        if sims.label is None or bool(np.all(np.asarray(sims.label) == 1)):
+        if self.free or sims.label is None or bool(np.all(np.asarray(sims.label) == 1)):
             return trained
         mean, error = mean_ratio(trained.value, sims)
         warnings = ()

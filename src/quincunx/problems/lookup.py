@@ -8,7 +8,7 @@ from types import ModuleType
 
 from ..core.names import nearest
 from ..core.simulator import AbstractSimulator
-from . import CATALOGUE
+from . import BUILT_IN
 
 
 def resolve(reference: str) -> AbstractSimulator:
@@ -35,12 +35,12 @@ def resolve(reference: str) -> AbstractSimulator:
 
 
 def _built_in(name: str) -> AbstractSimulator:
-    if name not in CATALOGUE:
+    if name not in BUILT_IN:
         raise ValueError(
-            f"unknown simulator {name!r}{nearest(name, CATALOGUE)}; give one of {', '.join(CATALOGUE)}, "
+            f"unknown simulator {name!r}{nearest(name, BUILT_IN)}; give one of {', '.join(BUILT_IN)}, "
             "or path/to/file.py:name"
         )
-    return CATALOGUE[name]
+    return BUILT_IN[name]
 
 
 def _module(path: Path) -> ModuleType:

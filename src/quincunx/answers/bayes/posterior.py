@@ -3,6 +3,7 @@
 import abc
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,11 +14,12 @@ from scipy.stats import qmc
 
 from ...core.batches import bucket, put
 from ...core.prior import Prior
-from ...core.solution import Array, Key
+from ...core.solution import Array, Key, rng_of
 from .space import Gaussian, Space
 
 NUM_POINTS = 4096  # at which the moments and quantiles of a proposal are computed
 SUMMARY_LEVELS = (0.05, 0.5, 0.95)
+CLOUD, NUM_CLOUDS = 1024, 10  # of the search for the highest density
 
 
 class AbstractPosterior(eqx.Module):
@@ -60,9 +62,32 @@ class AbstractPosterior(eqx.Module):
         """Marginal quantiles `(*level.shape, dim)` at levels in [0, 1]."""
         return _quantiles(self.points, np.asarray(level, np.float32))
 
+    @property
+    def map(self) -> np.ndarray:
+        """theta `(dim,)` where the density over theta is highest, by a search that begins at the densest of `points`.
+
+        Where the highest densities are at an end of the prior's support, it is near that end.
+        """
+        return _highest(self)
+
     def interval(self, level: float = 0.95) -> jax.Array:
         """Central intervals `(2, dim)`: lower and upper ends."""
         return self.quantile([(1 - level) / 2, (1 + level) / 2])
+
+    def to_arviz(self, key: Key, num_samples: int = 4000) -> Any:
+        """Draws, derived quantities among them, as a DataTree of ArviZ with the group `posterior`, in one chain.
+
+        Raises `ImportError` without the package `arviz-base`, which the extra `arviz` installs.
+        """
+        try:
+            import arviz_base
+        except ImportError as error:
+            raise ImportError('to_arviz needs arviz-base: pip install "quincunx[arviz]"') from error
+        prior, theta = self.prior, self.sample(key, num_samples)
+        named = {name: np.asarray(value)[None] for name, value in prior.unpack(theta).items()}
+        if prior.derived_columns:
+            named |= dict(zip(prior.derived_columns, np.asarray(prior.derive(theta)).T[:, None], strict=True))
+        return arviz_base.from_dict({"posterior": named})
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Per column of theta, and then per derived quantity of the prior: mean, std, q05, q50, q95."""
@@ -79,9 +104,26 @@ class AbstractPosterior(eqx.Module):
 
 
 def picked(key: Key, draws: jax.Array, num_samples: int) -> jax.Array:
-    """So many of the draws `(n, dim)`, with replacement."""
-    rows = np.asarray(jax.random.randint(key, (bucket(num_samples),), 0, len(draws)))[:num_samples]
-    return put(np.asarray(draws)[rows])
+    """So many of the draws `(n, dim)`, in random order; none comes again before all have come as often."""
+    rng = rng_of(key)
+    turns = [rng.permutation(len(draws)) for _ in range(-(-num_samples // len(draws)))]
+    return put(np.asarray(draws)[np.concatenate(turns)[:num_samples]])
+
+
+def _highest(posterior: AbstractPosterior) -> np.ndarray:
+    """Clouds of points about the best so far, in unconstrained coordinates, each half as wide as the one before."""
+    prior, rng = posterior.prior, np.random.default_rng(0)
+    points = np.asarray(posterior.points)[:NUM_POINTS]
+    density = lambda theta: np.nan_to_num(np.asarray(posterior.log_prob(theta)), nan=-np.inf)
+    best = points[np.argmax(density(points))]
+    v = np.asarray(prior.unconstrain(points), np.float64)
+    root = np.linalg.cholesky(np.atleast_2d(np.cov(v.T)) + 1e-9 * np.eye(v.shape[1]))
+    for halvings in range(NUM_CLOUDS):
+        steps = 0.5**halvings * rng.normal(size=(CLOUD, v.shape[1])) @ root.T
+        near = np.asarray(prior.constrain(np.asarray(prior.unconstrain(best), np.float64) + steps), np.float32)
+        candidates = np.concatenate([best[None], near])[:CLOUD]
+        best = candidates[np.argmax(density(candidates))]
+    return best
 
 
 class MixturePosterior(AbstractPosterior):

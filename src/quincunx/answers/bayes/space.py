@@ -64,9 +64,13 @@ class Space(AbstractFrozen):
         return self.log_prior(u) - self.prior.log_prob(self.decode(u))
 
     def inside(self, theta: Array) -> tuple[jax.Array, jax.Array]:
-        """u `(..., d)` of theta `(..., dim)`, and whether it is in the prior's support; where not, u is 0."""
-        within = self.prior.contains(theta)
-        return self.encode(jnp.where(within[..., None], theta, self.decode(jnp.zeros(self.dim)))), within
+        """u `(..., d)` of theta `(..., dim)`, and whether it is inside the prior's support; where not, u is 0.
+
+        The ends of the support, where u is infinite, are not inside.
+        """
+        u = self.encode(jnp.where(self.prior.contains(theta)[..., None], theta, self.decode(jnp.zeros(self.dim))))
+        within = self.prior.contains(theta) & jnp.all(jnp.isfinite(u), axis=-1)
+        return jnp.where(within[..., None], u, 0.0), within
 
     def density(self, theta: Array, log_q: Callable[[jax.Array], jax.Array]) -> jax.Array:
         """Log density `(...)` at theta `(..., dim)` where over u it is `log_q`; -inf outside the support."""

@@ -19,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...core.batches import bucket, filled, put
-from ...core.prior import Prior
 from ...core.simulations import as_observations
 from ...core.solution import Array, Key
 from ..estimates import AbstractRatio
-from .posterior import AbstractPosterior, picked
+from .product import LikelihoodPosterior, log_likelihood
 from .space import Space
 
 REPEATS = 4
@@ -37,52 +36,9 @@ SMALLEST_STEP = 1e-7  # of the power
 MOST_STEPS = 200
 DISAGREEMENT = 1.05  # of the repeats (Gelman and Rubin's R), above which there is a warning
 EVIDENCE_SPREAD = 0.5  # standard deviation of their log-evidences, likewise
-BLOCK = 256  # thetas at which the likelihood is evaluated at once
 
 
-class TemperedPosterior(AbstractPosterior):
-    """prior(theta) times the product of r(x_i | theta), by an estimator of the ratio or of the likelihood.
-
-    Fields
-    ------
-    space: the space of u.
-    estimator: of the ratio.
-    x: the observations `(m, *event)`.
-    draws: theta `(n, dim)`, which `sample` and the moments are taken from.
-    log_evidence: log of the integral of prior times ratios, `()`; for a likelihood, of p(x).
-    agreement: Gelman and Rubin's R between repeats `(dim,)`; 1 where they agree.
-    warnings: reasons not to trust it as it stands.
-    """
-
-    space: Space
-    estimator: AbstractRatio
-    x: jax.Array
-    draws: jax.Array
-    log_evidence: jax.Array
-    agreement: np.ndarray
-    warnings: tuple[str, ...] = eqx.field(static=True, default=())
-
-    @property
-    def prior(self) -> Prior:
-        return self.space.prior
-
-    @property
-    def points(self) -> jax.Array:
-        return self.draws
-
-    def sample(self, key: Key, num_samples: int) -> jax.Array:
-        return picked(key, self.draws, num_samples)
-
-    def log_prob(self, theta: Array) -> jax.Array:
-        theta = jnp.asarray(theta)
-        rows = theta.reshape(-1, theta.shape[-1])
-        u, inside = self.space.inside(rows)
-        found = _log_likelihood(self.estimator, self.space, self.x, jnp.ones(len(self.x)), u)
-        value = self.prior.log_prob(rows) + found - self.log_evidence
-        return jnp.where(inside, value, -jnp.inf).reshape(theta.shape[:-1])
-
-
-def tempered(key: Key, estimator: AbstractRatio, x: Array) -> TemperedPosterior:
+def tempered(key: Key, estimator: AbstractRatio, x: Array) -> LikelihoodPosterior:
     """The posterior given observations x `(m, *event)`, by an estimator of a ratio or of the likelihood.
 
     A ratio to a fixed reference is the likelihood up to a factor that does not depend on theta.
@@ -114,7 +70,8 @@ def tempered(key: Key, estimator: AbstractRatio, x: Array) -> TemperedPosterior:
         doubts += (f"the estimator gives NaN at {share} of the prior; these parameters were taken for impossible",)
     draws = jnp.asarray(_pooled(theta, evidence))
     log_evidence = jnp.asarray(np.logaddexp.reduce(evidence) - np.log(REPEATS), jnp.float32)
-    return TemperedPosterior(space, estimator, x, draws, log_evidence, agreement, doubts)
+    found_out = {"r_hat": float(agreement.max()), "log_evidence_std": float(np.std(evidence, ddof=1))}
+    return LikelihoodPosterior(space, estimator, x, draws, log_evidence, found_out, doubts)
 
 
 class _Repeat(NamedTuple):
@@ -142,19 +99,8 @@ ROWS = ("u", "log_likelihood", "log_prior")  # of particles
 
 
 @eqx.filter_jit
-def _log_likelihood(estimator: AbstractRatio, space: Space, x: jax.Array, weight: jax.Array, u: jax.Array) -> jax.Array:
-    """Sum of the log-ratios `(n,)` at u `(n, d)`."""
-
-    def one(u: jax.Array) -> jax.Array:
-        found = estimator.log_ratio(space.decode(u), x)
-        return jnp.sum(jnp.where(weight > 0, found, 0.0))
-
-    return jax.lax.map(one, u, batch_size=BLOCK)
-
-
-@eqx.filter_jit
 def _repeat(estimator: AbstractRatio, space: Space, x: jax.Array, weight: jax.Array, key: Key, count: int) -> _Repeat:
-    raw = lambda u: _log_likelihood(estimator, space, x, weight, u)
+    raw = lambda u: log_likelihood(estimator, space, x, weight, u)
     without_nan = lambda values: jnp.where(jnp.isnan(values), -jnp.inf, values)
     evaluated = lambda u: without_nan(raw(u))
     first_key, pick_key, step_key, last_key = jax.random.split(key, 4)

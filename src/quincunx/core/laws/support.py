@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from numpyro.distributions.util import lazy_property
 
 from ..batches import traced
+
+MOST_SHOWN = 9  # numbers of a matrix
 
 _SIDES = (("lower_bound", -np.inf), ("upper_bound", np.inf))
 
@@ -61,8 +64,20 @@ def describe(law: object) -> str:
     if not isinstance(law, dist.Distribution):
         return str(law)
     settings = (
-        f"{name}={np.array2string(np.asarray(getattr(law, name)), precision=6)}"
+        f"{name}={_number(np.asarray(getattr(law, name)))}"
         for name in law.arg_constraints
-        if getattr(law, name, None) is not None
+        if not _follows(law, name) and getattr(law, name, None) is not None
     )
     return f"{type(law).__name__}({', '.join(settings)})"
+
+
+def _follows(law: dist.Distribution, name: str) -> bool:
+    """Whether a setting is worked out from others when it is asked for, such as the inverse of a matrix."""
+    return isinstance(getattr(type(law), name, None), lazy_property) and name not in vars(law)
+
+
+def _number(value: np.ndarray) -> str:
+    """The value, or of a larger matrix, its shape: it would fill a page."""
+    if value.ndim > 1 and value.size > MOST_SHOWN:
+        return f"array of shape {value.shape}"
+    return np.array2string(value, precision=6)

@@ -27,7 +27,7 @@ from ...core.batches import put
 from ...core.progress import AbstractProgress
 from ...core.simulations import Simulations
 from ...core.simulator import AbstractSimulator
-from ...core.solution import Key, Solution, Status
+from ...core.solution import Key, Solution, Status, rng_of
 from ...sample.simulate import simulate
 from ..method import AbstractSearch, Budget, Card, failure_warnings
 from . import particles
@@ -66,6 +66,7 @@ class Zoom(AbstractSearch):
     last: float = eqx.field(static=True, default=0.55)
     card: Card = eqx.field(static=True, default=CARD)
     needs: ClassVar[tuple[str, ...]] = ()
+    training: ClassVar[None] = None
 
     def __check_init__(self):
         if self.num_sets < FEWEST_SETS:
@@ -90,7 +91,7 @@ class Zoom(AbstractSearch):
                 "least, better a hundred times as many"
             )
         each = max(self.share * total, FEWEST_SETS)
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+        rng = rng_of(key)
         box, data, spent = Box(simulator.prior), np.asarray(x, np.float64), 0
         place = _anywhere(key, box) if start is None else _around(rng, box, start)
         rounds: list[Round] = []

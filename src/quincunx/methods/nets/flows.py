@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import paramax
 from flowjax.bijections import RationalQuadraticSpline
 from flowjax.distributions import StandardNormal
@@ -57,6 +58,10 @@ class ConditionalFlow(eqx.Module):
 
     def __check_init__(self):
         _split(self.shape)  # now, into the cache: FlowJAX's objects cannot be made inside a compiled function
+
+    def loss(self, key: Key, y: jax.Array, condition: jax.Array) -> jax.Array:
+        """Minus the mean log density, `()`."""
+        return -jnp.mean(self.log_prob(y, condition))
 
     def log_prob(self, y: jax.Array, condition: jax.Array) -> jax.Array:
         """Log density `(n,)` of y `(n, event_dim)` under conditions `(n, condition_dim)`."""

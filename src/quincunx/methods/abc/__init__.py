@@ -1,0 +1,1 @@
+"""Approximate Bayesian computation: parameters are kept whose simulations come near the observations."""
