@@ -25,7 +25,7 @@ SEARCH = {
     "number": 2,
     "population": 4,
     "set_size": 4,
-    "critic_steps": 2,
+    "critic_steps": 1,
 }
 SMALL = {"batch_size": 64, "num_observations": 10, "max_observations": 10, "num_problems": 8, **SEARCH}
 

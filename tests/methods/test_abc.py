@@ -68,13 +68,15 @@ def test_it_finds_the_exact_posterior_within_its_budget(make):
 
 @pytest.mark.parametrize("make", METHODS)
 def test_sets_are_compared_by_what_was_learnt_of_them(make):
-    """Of 20 counts at two rates. Scatter of .2 and .1, with limits as above."""
+    """Of 20 counts at two rates. With a scatter of .35 and .2 for the chains, less for the others, either limit is
+    exceeded once in the six with a chance below 1 %.
+    """
     poisson = qx.problems.poisson
     for x in qx.simulate(KEY, poisson, theta={"log_rate": np.array([1.0, 4.0])}, num_observations=20).x:
         found = answer(poisson, x, make(), 60_000)
         away, width = apart(found, poisson, x)
-        assert np.all(np.abs(away) < 0.7)
-        assert np.all((width > 0.6) & (width < 1.4))
+        assert np.all(np.abs(away) < 1.2)
+        assert np.all((width > 0.5) & (width < 1.7))
         assert "compares the parameters, as regressed on statistics of numbers" in found.notes[0]
 
 
