@@ -12,12 +12,12 @@ from scipy import stats
 
 import quincunx as qx
 from quincunx.answers.bayes.space import Gaussian
-from quincunx.methods import alfi
 from quincunx.methods.method import Budget
 from quincunx.methods.nets import set_encoder
 from quincunx.methods.nets.lens import Warp
 from quincunx.methods.nets.moments import gaussian_fit
 from quincunx.methods.nets.widths import Calibration, covered
+from quincunx.methods.recurrent import alfi
 from quincunx.methods.recurrent.machine import trajectories
 from quincunx.methods.recurrent.supply import BankSupply
 

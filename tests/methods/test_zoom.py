@@ -10,8 +10,7 @@ from scipy.stats import multivariate_normal, norm
 import quincunx as qx
 from quincunx.answers.bayes.box import Box
 from quincunx.answers.bayes.local import powers
-from quincunx.methods import zoom
-from quincunx.methods.local import particles
+from quincunx.methods.local import particles, zoom
 from quincunx.methods.local.forward import emulate
 from quincunx.methods.local.statistics import Extremes, statistics_for
 from quincunx.methods.local.summaries import Regression, in_blocks, mean_over
