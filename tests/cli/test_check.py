@@ -1,7 +1,9 @@
 """`quincunx check`: what it finds in words and in JSON, and what it refuses."""
 
+import dataclasses
 import json
 
+import equinox as eqx
 import jax
 import pytest
 import tiny
@@ -13,14 +15,17 @@ from quincunx.problems import poisson
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("check") / "model"
-    qx.save(folder, tiny.trained("npe", poisson), seed=tiny.SEED)
+    """An untrained flow is as wide as the prior, which is calibrated; a fifth as wide it is not."""
+    folder, solution = tmp_path_factory.mktemp("check") / "model", tiny.trained("npe", poisson)
+    narrow = eqx.tree_at(lambda net: net.space.spread, solution.value, solution.value.space.spread / 5)
+    qx.save(folder, dataclasses.replace(solution, value=narrow), seed=tiny.SEED)
     return folder
 
 
-def test_an_untrained_flow_is_not_to_be_trusted(model, tmp_path):
+def test_a_flow_that_is_too_narrow_is_not_to_be_trusted(model, tmp_path):
     said = call("check", "--model", model, "--problems", 60, "--draws", 40, "--out", tmp_path / "out").stdout
     assert "FAILED" in said
+    assert "too narrow" in said
     assert "Do not trust its posteriors" in " ".join(said.split())
     written = json.loads((tmp_path / "out" / "checks.json").read_text())
     assert [test["test"] for test in written["tests"]] == ["rank", "coverage", "tarp"]
