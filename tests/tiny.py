@@ -19,7 +19,12 @@ NUM_SIMULATIONS = 1000
 TRAINING = qx.Training(num_steps=4)
 MACHINE = {"num_iterations": 4, "num_proposed": 4, "num_simulated": 5, "width": 8, "memory": 8}
 NETWORKS = {qx.MLP: qx.MLP((8,)), qx.Flow: qx.Flow(1, 8, 4), qx.Machine: qx.Machine(**MACHINE)}
-NETWORKS |= {qx.Velocity: qx.Velocity((8,), 2), qx.Flow | qx.Velocity: NETWORKS[qx.Flow]}
+NETWORKS |= {
+    qx.Velocity: qx.Velocity((8,), 2),
+    qx.Denoiser: qx.Denoiser(8, 1, 2),
+    qx.Transformer: qx.Transformer(8, 2, 1, 2),
+}
+NETWORKS |= {qx.Flow | qx.Velocity | qx.Denoiser: NETWORKS[qx.Flow]}
 SEARCH = {
     "learner": qx.NPE(network=qx.Flow(1, 8, 4), batch_size=64),
     "number": 2,
@@ -67,3 +72,11 @@ def trained(name: str, simulator: AbstractSimulator = chain) -> Solution[Any]:
 def untrained(key: jax.Array, net: Any, *others: Any, **settings: Any) -> Solution[Any]:
     """Takes the place of `fit`, to save its time."""
     return qx.Solution(net, qx.Status.SUCCESS, {"num_steps": 0}, {})
+
+
+def perturbed(weights, size=0.3):
+    """The same with random weights, in place of an output layer of zeros."""
+    leaves, tree = jax.tree.flatten(weights)
+    keys = jax.random.split(KEY, len(leaves))
+    noisy = [leaf + size * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, noisy)

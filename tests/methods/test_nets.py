@@ -9,6 +9,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from chain import chain
+from tiny import perturbed
 
 import quincunx as qx
 from quincunx.methods.density import DensityEstimator
@@ -26,14 +27,6 @@ X = jnp.linspace(-2, 2, 7)
 @pytest.fixture(scope="module")
 def mined():
     return {name: qx.mine(KEY, chain, num_simulations=500, reference=each) for name, each in REFERENCES.items()}
-
-
-def perturbed(weights, size=0.3):
-    """The same with random weights, in place of an output layer of zeros."""
-    leaves, tree = jax.tree.flatten(weights)
-    keys = jax.random.split(KEY, len(leaves))
-    noisy = [leaf + size * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(tree, noisy)
 
 
 def ratio_of(sims, trained=True):
@@ -153,7 +146,6 @@ def test_networks_of_any_number_of_rows_are_of_one_type(mined):
         (lambda s: qx.MLP(()), "widths must be"),
         (lambda s: qx.MLP(members=0), "members must be at least 1"),
         (lambda s: qx.MLP(activation="relu"), "activation must be one of silu"),
-        (lambda s: qx.Flow(knots=0), "knots must be at least 1"),
         (lambda s: qx.ScoreEstimator.for_simulations(s["marginal"]), "trained at one theta"),
     ],
 )

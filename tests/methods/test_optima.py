@@ -73,9 +73,9 @@ class Density(DensityEstimator):
         self.flow = self.theta_input = None
         self.simulator, self.event_shape = chain, ()
 
-    def log_density(self, theta, x):
+    def members(self, theta, x):
         mean, spread = self.p[1] + (1 + self.p[0]) * theta[:, 0], np.sqrt(VARIANCE) * jnp.exp(self.p[2])
-        return jax.scipy.stats.norm.logpdf(x, mean, spread)
+        return jax.scipy.stats.norm.logpdf(x, mean, spread)[None]
 
 
 class Score(ScoreEstimator):

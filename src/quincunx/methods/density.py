@@ -102,8 +102,13 @@ class DensityEstimator(AbstractRatio):
 
     def log_density(self, theta: jax.Array, x: jax.Array) -> jax.Array:
         """log q `(n,)`, row by row: theta `(n, dim)`, x `(n, *event)`."""
+        found = self.members(theta, x)
+        return jax.scipy.special.logsumexp(found, axis=0) - jnp.log(len(found))
+
+    def members(self, theta: jax.Array, x: jax.Array) -> jax.Array:
+        """As `log_density`, `(K, n)` by every flow of the ensemble."""
         y = (x.reshape(len(x), -1) - self.standard.mean) / self.standard.spread
-        return self.flow.log_prob(y, self.theta_input(theta)) - jnp.sum(jnp.log(self.standard.spread))
+        return self.flow.each(y, self.theta_input(theta)) - jnp.sum(jnp.log(self.standard.spread))
 
 
 def _lattice(dim: int) -> np.ndarray:
@@ -143,8 +148,8 @@ class DensityLoss(AbstractLoss):
         if net.whole:
             x = x + jax.random.uniform(key, x.shape, minval=-0.5, maxval=0.5)
         if self.alpha is None:
-            return -jnp.mean(net.log_density(batch.drawn_from, x))
-        density = lambda theta: net.log_density(theta, x)[None]
+            return -jnp.mean(net.members(batch.drawn_from, x))
+        density = lambda theta: net.members(theta, x)
         error = score_squared_error(gradient_of(density, batch.drawn_from), batch, net.standard.score)
         return -jnp.mean(density(batch.drawn_from)) + self.alpha * error
 
