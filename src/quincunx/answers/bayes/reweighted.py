@@ -1,0 +1,120 @@
+"""A posterior under another prior than the one it was learnt with.
+
+    q'(theta | x) = q(theta | x) p'(theta) / p(theta), up to a factor
+
+No network has to be trained again, and nothing simulated: draws are weighted by the ratio of the priors, and drawn again
+in proportion. It is as good as the draws that still count are many; where the new prior is wider than the old one,
+nothing is known beyond the old.
+"""
+
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...core.batches import put
+from ...core.names import options_checked
+from ...core.prior import Prior
+from ...core.solution import Array, Key, rng_of
+from .draws import systematic
+from .importance import doubts, weighed
+from .posterior import AbstractPosterior, picked
+
+MOST_OUTSIDE = 0.01  # of the new prior, where the old one is zero
+
+
+class ReweightedPosterior(AbstractPosterior):
+    """q(theta | x) p'(theta) / p(theta). Made by `reweighted`.
+
+    Fields
+    ------
+    whole: the posterior q, under its own prior p.
+    under: p'.
+    draws: theta `(n, dim)`, which `sample` and the moments are taken from.
+    log_evidence: log of the mean of p' / p over q, `()`: how much likelier the data are under p' than under p.
+    diagnostics: `ess`, the number of draws that count, and `pareto_k`, see `importance_sampling`.
+    warnings: reasons not to trust it as it stands.
+    """
+
+    whole: AbstractPosterior
+    under: Prior = eqx.field(static=True)
+    draws: jax.Array
+    log_evidence: jax.Array
+    diagnostics: Mapping[str, float]
+    warnings: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @property
+    def prior(self) -> Prior:
+        return self.under
+
+    @property
+    def points(self) -> jax.Array:
+        return self.draws
+
+    def sample(self, key: Key, num_samples: int) -> jax.Array:
+        return picked(key, self.draws, num_samples)
+
+    def log_prob(self, theta: Array) -> jax.Array:
+        found = self.whole.log_prob(theta) + log_prior_ratio(self.under, self.whole.prior, theta) - self.log_evidence
+        return jnp.where(jnp.isnan(found), -jnp.inf, found)  # outside both priors: zero over zero
+
+
+def log_prior_ratio(new: Prior, old: Prior, theta: Array) -> jax.Array:
+    """log p'(theta) - log p(theta) `(...)` at theta `(..., dim)`; -inf outside the new support."""
+    theta = jnp.asarray(theta)
+    inside = new.contains(theta)
+    anywhere = jnp.asarray(new.sample(jax.random.key(0), 1)[0])
+    found = new.log_prob(jnp.where(inside[..., None], theta, anywhere)) - old.log_prob(theta)
+    return jnp.where(inside, found, -jnp.inf)
+
+
+@options_checked()
+def reweighted(key: Key, posterior: AbstractPosterior, prior: Prior, *, num_draws: int = 20_000) -> ReweightedPosterior:
+    """The posterior under another prior.
+
+    Parameters
+    ----------
+    key: random key.
+    posterior: of any method.
+    prior: of the same parameters, in the same order.
+    num_draws: of the posterior, which are weighted by the ratio of the priors.
+
+    Returns
+    -------
+    A posterior with as many draws. A warning says when too few of them count, and when the new prior reaches beyond the
+    old one, where nothing was learnt.
+
+    Raises
+    ------
+    ValueError: other parameters, or no draw inside the new prior.
+    """
+    if prior.columns != posterior.prior.columns:
+        raise ValueError(
+            f"the posterior is of {', '.join(posterior.prior.columns)}, the prior of {', '.join(prior.columns)}: give "
+            "a prior of the same parameters in the same order"
+        )
+    draw_key, pick_key, prior_key = jax.random.split(key, 3)
+    theta = np.asarray(posterior.sample(draw_key, num_draws))
+    log_w = np.asarray(log_prior_ratio(prior, posterior.prior, theta), np.float64)
+    if not np.isfinite(log_w).any():
+        raise ValueError(
+            f"no draw of the posterior lies inside {prior}: the data contradict it, or it is the wrong one"
+        )
+    log_evidence, weight, ess, k = weighed(log_w)
+    draws = theta[systematic(rng_of(pick_key), weight, num_draws)]
+    outside = 1 - float(np.mean(np.asarray(posterior.prior.contains(prior.sample(prior_key, 4096)))))
+    beyond = (_beyond(outside),) if outside > MOST_OUTSIDE else ()
+    evidence = put(np.asarray(log_evidence, np.float32))
+    told = {"ess": ess, "pareto_k": k}
+    return ReweightedPosterior(
+        posterior, prior, put(draws), evidence, told, (*posterior.warnings, *beyond, *doubts(ess, k, num_draws))
+    )
+
+
+def _beyond(share: float) -> str:
+    return (
+        f"{100 * share:.2g} % of the new prior lies where the old one is zero: nothing was learnt there, and the posterior "
+        "is zero; learn with a wider prior"
+    )

@@ -1,0 +1,156 @@
+"""Is the posterior right for these data? A test at one x, where ranks and coverage are averages over all x.
+
+    f(theta, x) = 1 for theta that made x, -1 for theta drawn from q(. | x), as well as it can be told
+    t = mean of f(theta, x_o)^2 over draws of q(. | x_o)
+
+Where q is the posterior, nothing can be told: f is about 0. How large t becomes by chance is known from the same
+regression with the two thetas of each x exchanged at random, which changes nothing if q is right (local classifier
+two-sample test; Linhart, Gramfort and Rodrigues 2023, arXiv:2306.03580). The classifier is a ridge regression on random
+features of both, solved once for all exchanges.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from ..answers.answer import posterior
+from ..answers.estimates import AbstractEstimator
+from ..core.names import options_checked
+from ..core.progress import AbstractProgress, NoProgress
+from ..core.solution import Array, Key, Solution, rng_of
+from ..sample.simulate import simulate
+from .classifier import features_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEVEL = 0.01  # a p-value below it fails
+NUM_DRAWS = 1000  # of the posterior in question
+RIDGE = 1.0
+MOST_EXCESS = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalTest:
+    """Whether a posterior is right for one data set.
+
+    Fields
+    ------
+    statistic: t, between 0 and about 1.
+    by_chance: the same `(k,)` of regressions with thetas exchanged at random.
+    level: a p-value below it fails; an exact posterior fails so often by chance.
+    draws: theta `(n, dim)` of the posterior.
+    excess: f `(n,)` there: above 0 where theta is likelier than the posterior says.
+    columns: the names of the parameters.
+    """
+
+    statistic: float
+    by_chance: np.ndarray
+    level: float
+    draws: np.ndarray
+    excess: np.ndarray
+    columns: tuple[str, ...]
+
+    @property
+    def p_value(self) -> float:
+        return float((1 + np.sum(self.by_chance >= self.statistic)) / (1 + len(self.by_chance)))
+
+    @property
+    def passed(self) -> bool:
+        return self.p_value >= self.level
+
+    @property
+    def message(self) -> str:
+        told = f"local: thetas that made data like these and draws of the posterior (p = {self.p_value:.2g})"
+        if self.passed:
+            return f"{told} cannot be told apart."
+        faults = "; ".join(
+            f"{name} should be {move:+.2f} standard deviations from where it is, and {times:.2f} times as wide"
+            for name, move, times in zip(self.columns, *self.fault, strict=True)
+        )
+        return f"{told} can be told apart. As far as the classifier sees: {faults}."
+
+    @property
+    def fault(self) -> tuple[np.ndarray, np.ndarray]:
+        """By how many of its standard deviations each parameter is off `(dim,)`, and how wide it should be `(dim,)`.
+
+        By weighting the draws with the ratio of densities (1 + f) / (1 - f) that the classifier found.
+        """
+        f = np.clip(self.excess, -MOST_EXCESS, MOST_EXCESS)
+        mean, std = self.draws.mean(axis=0), self.draws.std(axis=0)
+        weight = (1 + f) / (1 - f)
+        true_mean = np.average(self.draws, axis=0, weights=weight)
+        true_std = np.sqrt(np.average((self.draws - true_mean) ** 2, axis=0, weights=weight))
+        return (true_mean - mean) / std, true_std / std
+
+    def plot(self, ax: "Axes") -> "Axes":
+        """The statistic among those by chance."""
+        ax.hist(self.by_chance, bins=30, color="0.8", label="exact posteriors")
+        ax.axvline(self.statistic, color="C3", label="this one")
+        ax.set(title="local", xlabel="how well the two can be told apart")
+        ax.legend(fontsize=8, frameon=False)
+        return ax
+
+
+@options_checked()
+def local_test(
+    key: Key,
+    estimator: AbstractEstimator | Solution[Any],
+    x: Array,
+    *,
+    num_problems: int = 2000,
+    num_exchanges: int = 500,
+    progress: AbstractProgress | None = None,
+) -> LocalTest:
+    """Test the posterior of one data set by simulations of others.
+
+    Parameters
+    ----------
+    key: random key.
+    estimator: what `train` returned, or its value; its simulator makes the problems.
+    x: observations `(m, *event)` whose posterior is in question.
+    num_problems: simulated data sets of as many observations.
+    num_exchanges: random exchanges that say what happens by chance.
+    progress: told about every problem.
+
+    Raises
+    ------
+    ValueError: observations of the wrong shape or with NaN, or in a number that the estimator is not for.
+    """
+    net = estimator.value if isinstance(estimator, Solution) else estimator
+    if not isinstance(net, AbstractEstimator):
+        raise TypeError(f"estimator: expected what `train` returned, got {type(net).__name__}")
+    observed, reporter = np.asarray(net.observations(x)), progress or NoProgress()
+    data_key, draw_key, own_key, draws_key, random_key = jax.random.split(key, 5)
+    count = len(observed)
+    sims = simulate(data_key, net.simulator, num_simulations=num_problems, num_observations=count, progress=reporter)
+    others = np.empty(sims.theta.shape)
+    reporter.start("check", len(others))
+    for row in range(len(others)):
+        posterior_key, sample_key = jax.random.split(jax.random.fold_in(draw_key, row))
+        others[row] = posterior(net, sims.x[row], key=posterior_key).sample(sample_key, 1)[0]
+        reporter.advance(1)
+    reporter.finish()
+    draws = np.asarray(posterior(net, observed, key=own_key).sample(draws_key, NUM_DRAWS))
+    pairs = (np.asarray(sims.theta), others, np.asarray(sims.x))
+    return compared(rng_of(random_key), *pairs, draws, observed, columns=net.prior.columns, num_exchanges=num_exchanges)
+
+
+def compared(
+    rng: np.random.Generator, theta: np.ndarray, others: np.ndarray, x: np.ndarray, draws: np.ndarray,
+    observed: np.ndarray, *, columns: tuple[str, ...], num_exchanges: int = 500, level: float = LEVEL,
+) -> LocalTest:  # fmt: skip
+    """The test, from theta `(n, dim)` that made x `(n, m, *event)`, others drawn for it, and draws at `observed`."""
+    seen = x.reshape(len(x), -1)
+    here = np.broadcast_to(observed.reshape(1, -1), (len(draws), seen.shape[1]))
+    rows = np.concatenate([np.concatenate([theta, others, draws]), np.concatenate([seen, seen, here])], axis=1)
+    n = len(theta)
+    features = np.concatenate(features_of(rng, rows[: 2 * n], rows[2 * n :], [np.zeros(len(rows))]))
+    unlike = features[:n] - features[n : 2 * n]
+    signs = np.concatenate([np.ones((n, 1)), rng.choice([-1.0, 1.0], size=(n, num_exchanges))], axis=1)
+    curvature = features[: 2 * n].T @ features[: 2 * n] + RIDGE * np.eye(features.shape[1])
+    excess = features[2 * n :] @ np.linalg.solve(curvature, unlike.T @ signs)
+    found = np.mean(excess**2, axis=0)
+    return LocalTest(float(found[0]), found[1:], level, np.asarray(draws), excess[:, 0], tuple(columns))
