@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import norm
 
 import quincunx as qx
+from quincunx.answers.bayes.reweighted import ReweightedPosterior
 from quincunx.answers.bayes.space import Space
 
 KEY = jax.random.key(0)
@@ -59,6 +60,23 @@ def test_a_prior_that_the_draws_do_not_reach_is_told():
     assert any("draws count" in text or "Pareto" in text for text in qx.reweighted(KEY, posterior(), far).warnings)
     with pytest.raises(ValueError, match="no draw of the posterior lies inside"):
         qx.reweighted(KEY, posterior(), qx.Prior(a=dist.Uniform(90.0, 91.0), b=dist.Uniform(0.0, 1.0)))
+
+
+def test_what_was_learnt_under_a_proposal_is_put_under_the_prior():
+    """q = N(1, .5) learnt under N(.8, .7), where the prior is N(0, 1): precisions add up."""
+    prior = qx.Prior(a=dist.Normal(0.0, 1.0))
+    normal = lambda mean, std: qx.MixturePosterior(
+        Space.of(prior, np.array([[-1.0], [1.0]])), jnp.array([[mean, np.log(std)]])
+    )
+    found = ReweightedPosterior.of(KEY, normal(1.0, 0.5), prior, normal(0.8, 0.7))
+    precision = 1 / 0.25 - 1 / 0.49 + 1
+    mean, std = (1 / 0.25 - 0.8 / 0.49) / precision, precision**-0.5
+    ess = found.diagnostics["ess"]
+    assert ess > 8000 and found.warnings == ()
+    assert float(found.mean[0]) == pytest.approx(mean, abs=4 * std / np.sqrt(ess))
+    assert float(found.std[0]) == pytest.approx(std, rel=4 / np.sqrt(2 * ess))
+    grid = jnp.linspace(-1, 3, 5)[:, None]
+    np.testing.assert_allclose(found.log_prob(grid), norm.logpdf(grid[:, 0], mean, std), atol=0.03)
 
 
 def test_other_parameters_are_refused():

@@ -1,5 +1,6 @@
 """Flows are densities: what they draw is what they say, however their layers are made."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,11 +49,16 @@ def test_the_density_is_that_of_the_draws(flow):
     with jax.enable_x64(True):
         for member in range(len(flow.weights[0][0])):
             weights = jax.tree.map(lambda leaf, k=member: jnp.asarray(leaf[k], jnp.float64), flow.weights)
-            drawn = lambda at, weights=weights: flow._drawn(weights, at[None], CONDITION)[0]
-            y, stretched = jax.jit(jax.vmap(lambda at: (drawn(at), jax.jacfwd(drawn)(at))))(z.astype(jnp.float64))
+            y, stretched = drawn_and_stretched(flow, weights, z.astype(jnp.float64))
             expected = jax.scipy.stats.norm.logpdf(z).sum(axis=1) - np.linalg.slogdet(stretched)[1]
             found = flow._log_prob(weights, y, jnp.broadcast_to(CONDITION, (40, 3)))
             np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@eqx.filter_jit
+def drawn_and_stretched(flow, weights, z):
+    drawn = lambda at: flow._drawn(weights, at[None], CONDITION)[0]
+    return jax.vmap(lambda at: (drawn(at), jax.jacfwd(drawn)(at)))(z)
 
 
 def test_draws_are_those_of_the_density_and_a_density_integrates_to_one(flow):

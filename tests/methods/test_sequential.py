@@ -1,5 +1,7 @@
 """Rounds against posteriors that are known, and the loss that does not see where theta came from."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,11 @@ import numpyro.distributions as dist
 import pytest
 
 import quincunx as qx
+from quincunx.answers.bayes.box import Box
 from quincunx.answers.bayes.restricted import Dense, RestrictedPosterior
+from quincunx.answers.bayes.space import Space
+from quincunx.core.simulations import Simulations
+from quincunx.methods.sequential.place import Place, weighted
 
 KEY = jax.random.key(0)
 NOISE = 0.5
@@ -44,27 +50,72 @@ def test_with_atoms_it_is_the_posterior_wherever_theta_was_drawn(atoms, mean):
 
 ROUNDS = {
     "tsnpe": qx.TSNPE(learner=SMALL, number=3, training=TRAINING),
+    "pnpe": qx.PNPE(learner=SMALL, number=2, training=TRAINING),
+    "snpe-a": qx.SNPEA(learner=qx.NPE(network=qx.Flow(1, 16, 0)), number=2, training=TRAINING),
+    "snpe-b": qx.SNPEB(learner=SMALL, number=3, training=TRAINING),
     "snpe-c": qx.SNPEC(learner=SMALL, number=3, training=qx.Training(num_steps=1200, learning_rate=1e-3)),
     "snle": qx.SNLE(network=qx.Flow(1, 16, 6), number=3, training=TRAINING),
     "snre": qx.SNRE(network=qx.MLP((32, 32)), number=3, training=TRAINING),
 }
 
 
+def _near_two():
+    """N(2, 0.2), on the unconstrained scale of a uniform prior."""
+    u = np.asarray(sharp.prior.unconstrain(2 + 0.2 * np.random.default_rng(0).normal(size=(4000, 1))))
+    return qx.MixturePosterior(Space.of(sharp.prior, np.asarray(sharp.prior.constrain(u))), jnp.zeros((1, 2)))
+
+
 @pytest.mark.parametrize("name", ROUNDS)
 def test_rounds_close_in(name):
     """The posterior is N(x, 0.2) in a prior of width 8."""
     answer = qx.infer(KEY, sharp, [2.0], ROUNDS[name], num_simulations=1500, progress=QUIET)
-    assert answer.inferred.history["num_simulated"] == [500, 500, 500]
-    assert answer.num_simulator_calls == 1500
+    assert sum(answer.inferred.history["num_simulated"]) == answer.num_simulator_calls == 1500
     # networks of seconds: within half a width, and a quarter of it
     assert float(answer.posterior.mean[0]) == pytest.approx(2, abs=0.1)
     assert float(answer.posterior.std[0]) == pytest.approx(0.2, rel=0.25)
     assert set(answer.to_dict()["parameters"]) == {"place"}
 
 
-def test_one_round_of_as_many_simulations_is_wider():
-    one = qx.SNLE(network=qx.Flow(1, 16, 6), number=1, training=TRAINING)
-    assert float(qx.infer(KEY, sharp, [2.0], one, num_simulations=1500, progress=QUIET).posterior.std[0]) > 0.25
+def test_weights_make_draws_of_the_prior_of_what_was_drawn_elsewhere():
+    """Half at N(0, 1), half at N(0.8, 0.4): weights at most 2, and the mean of theta under them is 0."""
+    narrow = qx.MixturePosterior(Space.of(shifted.prior, np.array([[-1.0], [1.0]])), jnp.array([[0.8, np.log(0.4)]]))
+    box = Box(shifted.prior)
+    places = [Place(box), Place(box, narrow)]
+    theta = np.concatenate([place.sample(KEY, 4000) for place in places])
+    sims = weighted(Simulations(jnp.asarray(theta), jnp.asarray(theta)[:, None], shifted), places)
+    weight = np.asarray(sims.weight)
+    assert weight.shape == (8000,)
+    assert weight.min() > 0 and weight.max() <= 2.0001
+    error = weight.std() / np.sqrt(8000)
+    assert weight.mean() == pytest.approx(1, abs=4 * error)  # four standard errors: 1 in 16,000
+    assert np.mean(weight * theta[:, 0]) == pytest.approx(0, abs=4 * np.std(weight * theta[:, 0]) / np.sqrt(8000))
+    assert abs(theta.mean()) > 0.3
+
+
+def test_with_weights_it_is_the_posterior_under_the_prior():
+    """As with atoms: N(0.4, ...) at x = 0.5, where without weights it is .65 standard deviations away."""
+    sims = elsewhere()
+    law = dist.Normal(0.8, 0.4)
+    weight = jnp.exp(dist.Normal(0, 1).log_prob(sims.theta) - jnp.logaddexp(law.log_prob(sims.theta), -4))[:, 0]
+    training = qx.Training(num_steps=800, learning_rate=3e-3)
+    known = dataclasses.replace(sims, weight=weight)
+    posterior = qx.posterior(qx.train(KEY, None, SMALL, sims=known, training=training).value, [0.5])
+    assert float(posterior.mean[0]) == pytest.approx(0.4, abs=0.12)
+    with pytest.raises(ValueError, match="a continuous flow has no density at hand"):
+        qx.train(KEY, None, "fmpe", sims=known)
+
+
+def test_a_search_before_says_where_the_first_round_simulates():
+    answer = qx.infer(KEY, sharp, [2.0], ROUNDS["pnpe"], num_simulations=1500, progress=QUIET)
+    assert answer.inferred.history["num_simulated"] == [500, 500, 500]
+    assert len(answer.inferred.history["mean"]) == 2
+
+
+def test_rounds_simulate_where_the_last_answer_is():
+    last = qx.infer(KEY, sharp, [2.0], ROUNDS["snle"], num_simulations=1500, progress=QUIET).inferred.history
+    assert last["std"].shape == (3, 1)
+    place = Place(Box(sharp.prior)).narrowed(KEY, _near_two(), 500)
+    assert np.all(np.abs(place.sample(KEY, 500) - 2) < 1)  # five standard deviations of 0.2
 
 
 def test_a_restricted_posterior_is_a_density_inside():
@@ -96,6 +147,8 @@ def test_a_restricted_posterior_is_a_density_inside():
         (lambda: qx.Rounds(learner=qx.NLE()), ValueError, "give way='posterior'"),
         (lambda: qx.Rounds(learner=qx.Zoom()), TypeError, "expected a method that trains, such as qx.NPE"),
         (lambda: qx.Rounds(way="truncate"), ValueError, "way must be one of truncated, posterior"),
+        (lambda: qx.Rounds(before=qx.NPE()), TypeError, "before: expected a search such as qx.ABC"),
+        (lambda: qx.Rounds(before=qx.ABC(), way="weighted"), ValueError, "give way='truncated'"),
         (lambda: qx.Rounds(number=0), ValueError, "number must be at least 1"),
         (lambda: qx.SNPEC(atoms=1), ValueError, "atoms must be from 2 to batch_size"),
         (

@@ -48,7 +48,7 @@ def as_observations(x: Array, event_shape: tuple[int, ...], expected_by: str) ->
     return put(np.array(values, np.float32))
 
 
-_PER_ROW = ("theta", "x", "log_ratio", "score", "label", "drawn_at", "theta_reference")
+_PER_ROW = ("theta", "x", "log_ratio", "score", "label", "drawn_at", "theta_reference", "weight")
 
 
 class Simulations(eqx.Module):
@@ -69,6 +69,8 @@ class Simulations(eqx.Module):
     drawn_at: `(n, dim)`, the theta that x was drawn from. None where that is `theta` in every row, or, in labelled rows
         of a file, not known; methods that must know it refuse those.
     theta_reference: `(n, dim)`, the reference's hypothesis where every row has its own.
+    weight: `(n,)`, what a row counts where a posterior is learnt and theta was not drawn from the prior; None where all
+        count alike.
     reference: what the ratios are relative to, see `mine`; None when there are none.
     """
 
@@ -81,6 +83,7 @@ class Simulations(eqx.Module):
     label: jax.Array | None = None
     drawn_at: jax.Array | None = None
     theta_reference: jax.Array | None = None
+    weight: jax.Array | None = None
     reference: eqx.Module | None = None
 
     def __check_init__(self):

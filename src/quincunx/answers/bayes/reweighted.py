@@ -2,11 +2,12 @@
 
     q'(theta | x) = q(theta | x) p'(theta) / p(theta), up to a factor
 
-No network has to be trained again, and nothing simulated: draws are weighted by the ratio of the priors, and drawn again
-in proportion. It is as good as the draws that still count are many; where the new prior is wider than the old one,
-nothing is known beyond the old.
+No network has to be trained again, and nothing simulated: draws are weighted by the ratio of the priors, and drawn
+again in proportion. It is as good as the draws that still count are many; where the new prior is wider than the old
+one, nothing is known beyond the old. With a proposal in the place of the old prior it is what SNPE-A does.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import equinox as eqx
@@ -22,16 +23,18 @@ from .draws import systematic
 from .importance import doubts, weighed
 from .posterior import AbstractPosterior, picked
 
+NUM_DRAWS = 20_000
 MOST_OUTSIDE = 0.01  # of the new prior, where the old one is zero
 
 
 class ReweightedPosterior(AbstractPosterior):
-    """q(theta | x) p'(theta) / p(theta). Made by `reweighted`.
+    """q(theta | x) p'(theta) / p(theta), p being what theta was drawn from where q was learnt. Made by `reweighted`.
 
     Fields
     ------
-    whole: the posterior q, under its own prior p.
-    under: p'.
+    whole: the posterior q.
+    under: the prior p'.
+    learnt_under: p, a prior, or a posterior that served as a proposal.
     draws: theta `(n, dim)`, which `sample` and the moments are taken from.
     log_evidence: log of the mean of p' / p over q, `()`: how much likelier the data are under p' than under p.
     diagnostics: `ess`, the number of draws that count, and `pareto_k`, see `importance_sampling`.
@@ -40,10 +43,38 @@ class ReweightedPosterior(AbstractPosterior):
 
     whole: AbstractPosterior
     under: Prior = eqx.field(static=True)
+    learnt_under: AbstractPosterior | None
     draws: jax.Array
     log_evidence: jax.Array
     diagnostics: Mapping[str, float]
     warnings: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @staticmethod
+    def of(
+        key: Key,
+        whole: AbstractPosterior,
+        under: Prior,
+        learnt_under: AbstractPosterior | None,
+        num_draws: int = NUM_DRAWS,
+    ) -> "ReweightedPosterior":
+        """By so many draws, of `whole`, or of the proposal, which is wider than what was learnt under it.
+
+        Raises `ValueError` where none lies inside the new prior.
+        """
+        draw_key, pick_key = jax.random.split(key)
+        source = learnt_under or whole
+        theta = np.asarray(source.sample(draw_key, num_draws))
+        log_w = np.asarray(_log_ratio(under, learnt_under or whole.prior, theta), np.float64)
+        log_w += 0.0 if source is whole else np.asarray(whole.log_prob(theta) - source.log_prob(theta), np.float64)
+        if not np.isfinite(log_w).any():
+            raise ValueError(
+                f"no draw of the posterior lies inside {under}: the data contradict it, or it is the wrong one"
+            )
+        log_evidence, weight, ess, k = weighed(log_w)
+        draws = put(theta[systematic(rng_of(pick_key), weight, num_draws)])
+        told, evidence = {"ess": ess, "pareto_k": k}, put(np.asarray(log_evidence, np.float32))
+        warnings = (*whole.warnings, *doubts(ess, k, num_draws))
+        return ReweightedPosterior(whole, under, learnt_under, draws, evidence, told, warnings)
 
     @property
     def prior(self) -> Prior:
@@ -57,21 +88,24 @@ class ReweightedPosterior(AbstractPosterior):
         return picked(key, self.draws, num_samples)
 
     def log_prob(self, theta: Array) -> jax.Array:
-        found = self.whole.log_prob(theta) + log_prior_ratio(self.under, self.whole.prior, theta) - self.log_evidence
-        return jnp.where(jnp.isnan(found), -jnp.inf, found)  # outside both priors: zero over zero
+        ratio = _log_ratio(self.under, self.learnt_under or self.whole.prior, theta)
+        found = self.whole.log_prob(theta) + ratio - self.log_evidence
+        return jnp.where(jnp.isneginf(ratio), -jnp.inf, found)  # outside of all: zero over zero
 
 
-def log_prior_ratio(new: Prior, old: Prior, theta: Array) -> jax.Array:
+def _log_ratio(new: Prior, old: Prior | AbstractPosterior, theta: Array) -> jax.Array:
     """log p'(theta) - log p(theta) `(...)` at theta `(..., dim)`; -inf outside the new support."""
     theta = jnp.asarray(theta)
     inside = new.contains(theta)
     anywhere = jnp.asarray(new.sample(jax.random.key(0), 1)[0])
-    found = new.log_prob(jnp.where(inside[..., None], theta, anywhere)) - old.log_prob(theta)
-    return jnp.where(inside, found, -jnp.inf)
+    within = jnp.where(inside[..., None], theta, anywhere)
+    return jnp.where(inside, new.log_prob(within) - old.log_prob(theta), -jnp.inf)
 
 
 @options_checked()
-def reweighted(key: Key, posterior: AbstractPosterior, prior: Prior, *, num_draws: int = 20_000) -> ReweightedPosterior:
+def reweighted(
+    key: Key, posterior: AbstractPosterior, prior: Prior, *, num_draws: int = NUM_DRAWS
+) -> ReweightedPosterior:
     """The posterior under another prior.
 
     Parameters
@@ -95,26 +129,15 @@ def reweighted(key: Key, posterior: AbstractPosterior, prior: Prior, *, num_draw
             f"the posterior is of {', '.join(posterior.prior.columns)}, the prior of {', '.join(prior.columns)}: give "
             "a prior of the same parameters in the same order"
         )
-    draw_key, pick_key, prior_key = jax.random.split(key, 3)
-    theta = np.asarray(posterior.sample(draw_key, num_draws))
-    log_w = np.asarray(log_prior_ratio(prior, posterior.prior, theta), np.float64)
-    if not np.isfinite(log_w).any():
-        raise ValueError(
-            f"no draw of the posterior lies inside {prior}: the data contradict it, or it is the wrong one"
-        )
-    log_evidence, weight, ess, k = weighed(log_w)
-    draws = theta[systematic(rng_of(pick_key), weight, num_draws)]
+    key, prior_key = jax.random.split(key)
+    found = ReweightedPosterior.of(key, posterior, prior, None, num_draws)
     outside = 1 - float(np.mean(np.asarray(posterior.prior.contains(prior.sample(prior_key, 4096)))))
     beyond = (_beyond(outside),) if outside > MOST_OUTSIDE else ()
-    evidence = put(np.asarray(log_evidence, np.float32))
-    told = {"ess": ess, "pareto_k": k}
-    return ReweightedPosterior(
-        posterior, prior, put(draws), evidence, told, (*posterior.warnings, *beyond, *doubts(ess, k, num_draws))
-    )
+    return dataclasses.replace(found, warnings=(*beyond, *found.warnings))
 
 
 def _beyond(share: float) -> str:
     return (
-        f"{100 * share:.2g} % of the new prior lies where the old one is zero: nothing was learnt there, and the posterior "
-        "is zero; learn with a wider prior"
+        f"{100 * share:.2g} % of the new prior lies where the old one is zero: nothing was learnt there, and the "
+        "posterior is zero; learn with a wider prior"
     )
