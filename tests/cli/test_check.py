@@ -33,6 +33,20 @@ def test_a_flow_that_is_too_narrow_is_not_to_be_trusted(model, tmp_path):
     assert (tmp_path / "out" / "checks.png").stat().st_size > 5000
 
 
+def test_with_data_their_own_posterior_is_tested_too(model, tmp_path):
+    (tmp_path / "x.csv").write_text("count\n4\n")
+    written = call(
+        "check", "--model", model, "--data", tmp_path / "x.csv", "--problems", 200, "--draws", 40,
+        "--out", tmp_path / "out", "--json",
+    ).stdout  # fmt: skip
+    tests = json.loads(written)["tests"]
+    assert [test.get("test", "predictive") for test in tests] == ["rank", "coverage", "tarp", "local", "predictive"]
+    assert not tests[3]["passed"]  # five times too narrow
+    assert "log_rate" in tests[3]["width"]
+    said = call("check", "--model", model, "--data", tmp_path / "x.csv", "--observations", 3, code=2).stderr
+    assert "drop --observations" in " ".join(said.split())
+
+
 def test_json_is_what_the_library_finds(model):
     said = json.loads(call("check", "--model", model, "--problems", 60, "--draws", 40, "--seed", 4, "--json").stdout)
     found = qx.posterior_tests(jax.random.key(4), qx.load(model), num_problems=60, num_draws=40)

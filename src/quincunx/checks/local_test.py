@@ -85,6 +85,20 @@ class LocalTest:
         true_std = np.sqrt(np.average((self.draws - true_mean) ** 2, axis=0, weights=weight))
         return (true_mean - mean) / std, true_std / std
 
+    def to_dict(self) -> dict[str, Any]:
+        """All that is worth keeping as JSON."""
+        shift, width = (dict(zip(self.columns, each.tolist(), strict=True)) for each in self.fault)
+        return {
+            "test": "local",
+            "columns": list(self.columns),
+            "statistic": self.statistic,
+            "p_value": self.p_value,
+            "shift": shift,
+            "width": width,
+            "passed": self.passed,
+            "message": self.message,
+        }
+
     def plot(self, ax: "Axes") -> "Axes":
         """The statistic among those by chance."""
         ax.hist(self.by_chance, bins=30, color="0.8", label="exact posteriors")
