@@ -7,7 +7,7 @@
 """
 
 import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -65,6 +65,17 @@ class AbstractRatio(AbstractEstimator):
         """
 
 
+class AbstractDensity(AbstractRatio):
+    """A ratio that is the likelihood itself: `log_ratio` is log p(x | theta).
+
+    Fields
+    ------
+    whole: whether observations are whole numbers, and it is the log of a probability.
+    """
+
+    whole: eqx.AbstractVar[bool]
+
+
 class AbstractPosteriorEstimator(AbstractEstimator):
     """Gives a posterior for any data set, at once."""
 
@@ -73,9 +84,10 @@ class AbstractPosteriorEstimator(AbstractEstimator):
         """The posterior given observations x `(m, *event)` that were checked; its history, and warnings about it."""
 
 
-class ExactRatio(AbstractRatio):
+class ExactRatio(AbstractDensity):
     """The true log-density of a benchmark simulator, as a ratio to judge others by."""
 
+    whole: ClassVar[bool] = False  # it may be: a simulator does not say
     simulator: AbstractJaxSimulator = eqx.field(static=True)
     event_shape: tuple[int, ...] = eqx.field(static=True)
 

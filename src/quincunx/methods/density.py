@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..answers.estimates import AbstractRatio
+from ..answers.estimates import AbstractDensity
 from ..core.loss import AbstractFrozen, AbstractLoss, Batch
 from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
@@ -41,7 +41,7 @@ class Standard(AbstractFrozen):
     score: jax.Array
 
 
-class DensityEstimator(AbstractRatio):
+class DensityEstimator(AbstractDensity):
     """A conditional flow for p(x | theta). Made by `DensityEstimator.for_simulations`.
 
     Fields
