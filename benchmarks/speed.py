@@ -61,8 +61,9 @@ def theirs(python: str, sims: qx.Simulations, x: np.ndarray, whole: bool, names:
     with tempfile.TemporaryDirectory() as folder:
         data, out = Path(folder) / "data.npz", Path(folder) / "out.json"
         np.savez(data, theta=sims.theta, x=np.asarray(sims.x)[:, 0], observed=x)
-        script = Path(__file__).with_name("speed_sbi.py")
-        subprocess.run([python, script, data, out, "whole" if whole else "steps", *names], check=True)
+        script = Path(__file__).resolve().with_name("speed_sbi.py")
+        command = [python, script, data, out, "whole" if whole else "steps", *names]
+        subprocess.run(command, check=True, cwd=folder)  # where sbi may leave its logs
         return json.loads(out.read_text())
 
 

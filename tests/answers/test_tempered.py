@@ -8,7 +8,8 @@ import pytest
 from compiling import compiled
 
 import quincunx as qx
-from quincunx.answers.bayes import tempered as module
+from quincunx.answers.bayes.sampling import tempered as module
+from quincunx.answers.bayes.sampling.convergence import agreement
 from quincunx.core.simulator import Exact
 
 KEY = jax.random.key(0)
@@ -76,12 +77,12 @@ def test_repeats_that_disagree_are_told():
     same = rng.normal(size=(4, 500, 2))
     apart = same + np.array([0, 0, 0, 3.0])[:, None, None] * [1, 0]
     even = np.zeros(4)
-    assert module._doubts(module._agreement(same), even, np.ones(4)) == ()
-    (warning,) = module._doubts(module._agreement(apart), even, np.ones(4))
+    assert module._doubts(agreement(same)[0], even, np.ones(4)) == ()
+    (warning,) = module._doubts(agreement(apart)[0], even, np.ones(4))
     assert "4 repeats of the sampler disagree" in warning
-    (warning,) = module._doubts(module._agreement(same), np.array([0, 0, 0, -3.0]), np.ones(4))
+    (warning,) = module._doubts(agreement(same)[0], np.array([0, 0, 0, -3.0]), np.ones(4))
     assert "scatter by 1.5 in the log of the evidence" in warning
-    (warning,) = module._doubts(module._agreement(same), even, np.full(4, 0.001))
+    (warning,) = module._doubts(agreement(same)[0], even, np.full(4, 0.001))
     assert "0.1 % of the sampler's last moves" in warning
 
 

@@ -156,6 +156,17 @@ def test_a_loss_that_is_not_finite_is_reported_as_what_it_is():
     assert not quiet.ok and same(quiet.value, NET)
 
 
+def test_the_average_of_the_weights_is_that_of_the_formula():
+    run = lambda steps, average: fit(
+        jax.random.key(11), NET, LeastSquares(), SIMS[: 50 * steps],
+        training=Training(num_steps=steps, learning_rate=0.1, validation_fraction=0.0, average=average),
+    ).value.weight[0, 0]  # fmt: skip
+    start, after = float(NET.weight[0, 0]), float(run(1, None))
+    assert float(run(1, 0.05)) == pytest.approx(0.05 * start + 0.95 * after, rel=1e-5)
+    assert float(run(1, 0.999)) == pytest.approx(0.1 * start + 0.9 * after, rel=1e-5)  # (1 + 0) / (10 + 0) of the start
+    assert run(3, 0.999) != run(3, None)
+
+
 class Interrupt(AbstractProgress):
     after: int
 
@@ -174,14 +185,15 @@ class Interrupt(AbstractProgress):
 COUNT: list[int] = []
 
 
-def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path):
-    whole = fit(jax.random.key(9), NET, LeastSquares(), SIMS, training=SHORT)
-    path = tmp_path / "checkpoint"
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, average):
+    how: Any = {"training": dataclasses.replace(SHORT, average=average), "checkpoint": tmp_path / "checkpoint"}
+    whole = fit(jax.random.key(9), NET, LeastSquares(), SIMS, training=how["training"])
     COUNT.clear()
     with pytest.raises(KeyboardInterrupt) as caught:
-        fit(jax.random.key(9), NET, LeastSquares(), SIMS, training=SHORT, checkpoint=path, progress=Interrupt(5))
-    assert str(path) in caught.value.__notes__[0]
-    resumed = fit(jax.random.key(9), NET, LeastSquares(), SIMS, training=SHORT, checkpoint=path, resume=True)
+        fit(jax.random.key(9), NET, LeastSquares(), SIMS, progress=Interrupt(5), **how)
+    assert str(how["checkpoint"]) in caught.value.__notes__[0]
+    resumed = fit(jax.random.key(9), NET, LeastSquares(), SIMS, resume=True, **how)
     assert same(whole.value, resumed.value)
     assert whole.history == resumed.history
 
@@ -236,6 +248,7 @@ def test_kill_9_leaves_a_checkpoint_that_resumes(tmp_path):
     [
         ({"num_steps": 0}, "num_steps must be at least 1"),
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"average": 1.0}, r"average must be None or in \(0, 1\), got 1\.0"),
         ({"validation_fraction": 1.0}, r"validation_fraction must be in \[0, 1\)"),
     ],
 )

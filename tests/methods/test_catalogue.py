@@ -234,6 +234,8 @@ VALUES: dict[Any, tuple[str, Any]] = {  # type or option -> what TOML says, and 
     qx.MLP: ("{ widths = [5, 6], members = 2, activation = 'tanh' }", qx.MLP((5, 6), 2, "tanh")),
     qx.Flow: ("{ layers = 3, width = 7, knots = 4 }", qx.Flow(3, 7, 4)),
     qx.Velocity: ("{ widths = [5, 6], num_steps = 3 }", qx.Velocity((5, 6), 3)),
+    qx.Denoiser: ("{ width = 5, layers = 2, num_steps = 3 }", qx.Denoiser(5, 2, 3)),
+    qx.Transformer: ("{ width = 6, heads = 2, layers = 2, num_steps = 3 }", qx.Transformer(6, 2, 2, 3)),
     qx.Machine: ("{ num_iterations = 5, bandwidth = 0.1 }", qx.Machine(num_iterations=5, bandwidth=0.1)),
     "encoder": ("{ name = 'image', channels = [4, 5] }", qx.ImageEncoder((4, 5))),
     "form": ("'plain'", "plain"),

@@ -24,7 +24,11 @@ def square(key, theta):
 
 SMALL = qx.NPE(network=qx.Flow(1, 16, 6))
 TRAINING = qx.Training(num_steps=800, learning_rate=3e-3)
-METHODS = {"npe": SMALL, "fmpe": qx.FMPE(network=qx.Velocity((48, 48), num_steps=10))}
+METHODS = {
+    "npe": SMALL,
+    "fmpe": qx.FMPE(network=qx.Velocity((48, 48), num_steps=10)),
+    "npse": qx.NPSE(network=qx.Denoiser(width=32, layers=2), batch_size=128),
+}
 
 
 @pytest.fixture(scope="module", params=METHODS)

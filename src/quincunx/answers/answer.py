@@ -13,34 +13,46 @@ from ..core.defaults import version
 from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key, Solution
 from .bayes.posterior import AbstractPosterior
-from .bayes.tempered import tempered
+from .bayes.product import AbstractSampler
+from .bayes.sampling.tempered import Tempered
 from .estimates import AbstractEstimator, AbstractPosteriorEstimator, AbstractRatio
 from .frequentist.likelihood import Likelihood, likelihood
 from .frequentist.region import ConfidenceRegion, confidence_region
 
 
-def posterior(estimator: AbstractEstimator, x: Array, *, key: Key | None = None) -> AbstractPosterior:
+def posterior(
+    estimator: AbstractEstimator, x: Array, *, key: Key | None = None, sampler: AbstractSampler | None = None
+) -> AbstractPosterior:
     """The posterior of the parameters given data.
 
     An estimator of the posterior has it at once. From one of a ratio, or of the likelihood, it is sampled: prior times
-    the product over observations, by tempered sequential Monte Carlo (see `LikelihoodPosterior`).
+    the product over observations (see `LikelihoodPosterior`).
 
     Parameters
     ----------
     estimator: what `train` returned as its value.
     x: observations `(m, *event)`.
     key: for what depends on chance a little: the sampler, and the recurrent machine; a fixed one if None.
+    sampler: how prior times likelihood is sampled: `Tempered()`, which it is if None, `NUTS()`, `Slice()` or
+        `MetropolisHastings()`.
 
     Raises
     ------
-    TypeError: an estimator without a posterior.
+    TypeError: an estimator without a posterior, or a sampler for one that has it at once.
     ValueError: observations of the wrong shape or with NaN, or that no theta of the prior can have made.
     """
     key = jax.random.key(0) if key is None else key
+    if sampler is not None and not isinstance(sampler, AbstractSampler):
+        raise TypeError(f"sampler: expected one such as qx.NUTS(), got {sampler!r}")
     if isinstance(estimator, AbstractRatio):
-        return tempered(key, estimator, x)
+        return (sampler or Tempered()).posterior(key, estimator, x)
     if not isinstance(estimator, AbstractPosteriorEstimator):
         raise TypeError(f"expected an estimator, what `train` returned as its value, got {type(estimator).__name__}")
+    if sampler is not None:
+        raise TypeError(
+            f"sampler: {type(estimator).__name__} has its posterior at once, nothing is sampled from a likelihood; "
+            "leave the option out"
+        )
     return estimator.infer(key, estimator.observations(x)).value
 
 

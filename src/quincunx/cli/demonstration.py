@@ -6,7 +6,6 @@ stands the maximum likelihood estimate.
 """
 
 import dataclasses
-import importlib.resources
 import json
 import time
 from collections.abc import Mapping
@@ -23,13 +22,13 @@ from ..checks.plots import plot
 from ..core.progress import AbstractProgress
 from ..core.tables import estimate_text, read_observations
 from ..methods.door import infer
-from ..problems import poisson
+from ..problems import data_file, poisson
 from ..sample.black_box import AbstractJaxSimulator
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-DATA = "rutherford_geiger_1910.csv"
+DATA = "rutherford_geiger_1910"
 SECONDS = 7.5  # an interval; Rutherford and Geiger (1910), Phil. Mag. 20, 698
 FILES = ("figure.png", "result.json", "machine")
 
@@ -128,8 +127,7 @@ def demonstrate(
 
 def observations() -> np.ndarray:
     """The counts `(m,)`, one per interval."""
-    with importlib.resources.as_file(importlib.resources.files("quincunx.problems") / "data" / DATA) as path:
-        return read_observations(path, event_shape=(), counts="intervals")
+    return read_observations(data_file(DATA), event_shape=(), counts="intervals")
 
 
 def maximum_likelihood(simulator: AbstractJaxSimulator, x: jax.Array) -> tuple[float, float]:

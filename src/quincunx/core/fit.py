@@ -37,6 +37,8 @@ class Training:
     clip_norm: gradients with a larger global norm are scaled down to it.
     validation_fraction: share of the simulations held out; 0 for none.
     patience: stop when the validation loss has not improved for this many epochs; None for never.
+    average: keep an exponential moving average of the weights, such as 0.999 for one over the last thousand steps: it
+        is what is validated and returned. None for the weights themselves.
     """
 
     num_steps: int = 1500
@@ -45,6 +47,7 @@ class Training:
     clip_norm: float = 1.0
     validation_fraction: float = 0.1
     patience: int | None = None
+    average: float | None = None
 
     def __post_init__(self):
         for name, ok, rule in [
@@ -54,6 +57,7 @@ class Training:
             ("clip_norm", self.clip_norm > 0, "positive"),
             ("validation_fraction", 0 <= self.validation_fraction < 1, "in [0, 1)"),
             ("patience", self.patience is None or self.patience >= 1, "None or at least 1"),
+            ("average", self.average is None or 0 < self.average < 1, "None or in (0, 1)"),
         ]:
             if not ok:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)}")
@@ -66,6 +70,7 @@ class _Pace(NamedTuple):
     learning_rate: Any
     weight_decay: Any
     clip_norm: Any
+    average: Any = None
 
     def optimiser(self) -> optax.GradientTransformation:
         warmup = jnp.maximum(1.0, self.num_steps // 50)
@@ -79,12 +84,20 @@ class _Pace(NamedTuple):
             optax.clip_by_global_norm(self.clip_norm), optax.adamw(schedule, weight_decay=self.weight_decay)
         )
 
+    def averaged(self, mean: Any, params: Any, step: Any) -> Any:
+        """The moving average after one more step; the first steps move it faster, so that it forgets the start."""
+        if self.average is None:
+            return None
+        kept = jnp.minimum(self.average, (1 + step) / (10 + step))
+        return jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, mean, params)
+
 
 class _State(NamedTuple):
     """All that changes from epoch to epoch; what a checkpoint holds."""
 
     params: Any
     opt_state: Any
+    mean: Any  # of the parameters, or None
     best_params: Any
     best_loss: Any
     best_epoch: Any
@@ -175,11 +188,12 @@ def fit(
     held = None if held_rows is None else _Batches.of(None, held_rows, loss.batch_size)
     num_epochs = -(-training.num_steps // batches.number)
     data = tuple(_padded(part) for part in parts)
-    numbers = (training.num_steps, training.learning_rate, training.weight_decay, training.clip_norm)
-    pace = _Pace(*np.asarray(numbers, np.float32))
+    numbers = (training.num_steps, training.learning_rate, training.weight_decay, training.clip_norm, training.average)
+    pace = _Pace(*(None if number is None else np.float32(number) for number in numbers))
     params: Any
     params, static = partition(net)
-    state = _State(params, _start(pace, params), params, np.float32(np.inf), np.int32(-1), np.int32(0))
+    mean = None if training.average is None else params
+    state = _State(params, _start(pace, params), mean, params, np.float32(np.inf), np.int32(-1), np.int32(0))
     losses = np.full((2, num_epochs), np.nan)
     saver = None
     if checkpoint is not None:
@@ -271,30 +285,32 @@ def _epoch(
         taken = tuple(part[index] for part, index in zip(data, rows, strict=True))
         return loss(eqx.combine(params, static), taken[0] if whole else taken, key)
 
-    def step(carry: tuple[Any, Any], inputs: Any) -> tuple[tuple[Any, Any], jax.Array]:
-        rows, counts, key = inputs
+    def step(carry: tuple[Any, Any, Any], inputs: Any) -> tuple[tuple[Any, Any, Any], jax.Array]:
+        rows, counts, key, number = inputs
 
-        def move(carry: tuple[Any, Any]) -> tuple[tuple[Any, Any], jax.Array]:
-            params, opt_state = carry
+        def move(carry: tuple[Any, Any, Any]) -> tuple[tuple[Any, Any, Any], jax.Array]:
+            params, opt_state, mean = carry
             value, gradient = jax.value_and_grad(objective)(params, rows, key)
             updates, opt_state = optimiser.update(gradient, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), value
+            params = optax.apply_updates(params, updates)
+            return (params, opt_state, pace.averaged(mean, params, number)), value
 
         return jax.lax.cond(counts, move, lambda carry: (carry, jnp.zeros(())), carry)
 
     keys = jax.random.split(jax.random.fold_in(step_key, state.epoch), len(batches.counts))
-    (params, opt_state), values = jax.lax.scan(
-        step, (state.params, state.opt_state), (batches.rows, batches.counts, keys)
+    numbers = state.epoch * jnp.sum(batches.counts) + jnp.arange(len(batches.counts))
+    (params, opt_state, mean), values = jax.lax.scan(
+        step, (state.params, state.opt_state, state.mean), (batches.rows, batches.counts, keys, numbers)
     )
-    train_loss = jnp.sum(values) / jnp.sum(batches.counts)
+    train_loss, found = jnp.sum(values) / jnp.sum(batches.counts), params if mean is None else mean
     if held is None:
         validation_loss, better = jnp.array(jnp.nan), jnp.isfinite(train_loss)
     else:
-        validation_loss = _validate(objective, params, held, validation_key)
+        validation_loss = _validate(objective, found, held, validation_key)
         better = validation_loss < state.best_loss
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)
     after = _State(
-        params, opt_state, keep(params, state.best_params), keep(validation_loss, state.best_loss),
+        params, opt_state, mean, keep(found, state.best_params), keep(validation_loss, state.best_loss),
         keep(state.epoch, state.best_epoch), state.epoch + 1,
     )  # fmt: skip
     return after, train_loss, validation_loss

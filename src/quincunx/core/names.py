@@ -50,7 +50,7 @@ def options_checked(elsewhere: Elsewhere = lambda *_: None) -> Callable[[Callabl
                     advice = advice or f"{nearest(name, known)[2:-1] or 'it takes ' + ', '.join(known)}"
                     raise TypeError(f"{function.__name__}: unknown option {name!r}; {advice}")
                 if name.startswith("num_") and value is not None and (type(value) is not int or value < 1):
-                    _check_count(name, value)
+                    check_count(name, value)
             if args and getattr(args[0], "dtype", None) is None:
                 raise TypeError(f"key: expected one such as jax.random.key(0), got {type(args[0]).__name__}")
             return function(*args, **kwargs)
@@ -60,7 +60,8 @@ def options_checked(elsewhere: Elsewhere = lambda *_: None) -> Callable[[Callabl
     return decorate
 
 
-def _check_count(name: str, value: Any) -> None:
+def check_count(name: str, value: Any) -> None:
+    """Raise `TypeError` for what is no whole number, `ValueError` for one below 1."""
     try:
         operator.index(value)
     except TypeError as error:

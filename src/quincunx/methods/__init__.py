@@ -10,13 +10,14 @@ from .contrastive import NREB, NREC
 from .density import NLE, SCANDAL
 from .evolution import AVO, NES
 from .histogram import Histogram
+from .joint import Joint
 from .local.zoom import Zoom
 from .method import Method
-from .posterior_flow import FMPE, NPE
+from .posterior_flow import FMPE, NPE, NPSE
 from .ratio import ALICE, ALICES, CARL, CASCAL, NRE, RASCAL, ROLR, BalancedNRE
 from .recurrent.alfi import ALFI
 from .score import SALLINO, SALLY
-from .sequential import SNLE, SNPEC, SNRE, TSNPE
+from .sequential.named import PNPE, SNLE, SNPEA, SNPEB, SNPEC, SNRE, TSNPE
 
 CATALOGUE: Mapping[str, Callable[..., Method]] = MappingProxyType(
     {
@@ -31,7 +32,12 @@ CATALOGUE: Mapping[str, Callable[..., Method]] = MappingProxyType(
             AVO,
             NPE,
             FMPE,
+            NPSE,
+            Joint,
             TSNPE,
+            PNPE,
+            SNPEA,
+            SNPEB,
             SNPEC,
             SNLE,
             SNRE,

@@ -29,15 +29,18 @@ from ..core.simulator import AbstractSimulator
 from ..core.solution import Array, Key, Solution, Status
 from ..sample.simulate import simulate
 from .method import AbstractLearner, Budget, Card, Job, require_origin
+from .nets.continuous.denoiser import Denoiser, DenoisingField
+from .nets.continuous.transformer import ConditionalTokens
+from .nets.continuous.velocity import Velocity, VelocityField
 from .nets.encoder import AbstractEncoder, as_encoder
 from .nets.flows import ConditionalFlow, Flow
 from .nets.novelty import Novelty
 from .nets.set_encoder import SetEncoder
-from .nets.velocity import Velocity, VelocityField
 
 WIDTH = 64  # of the encoder
 FEWEST_SETS = 100
-AnyFlow = ConditionalFlow | VelocityField
+TrainedFlow = ConditionalFlow | VelocityField | DenoisingField
+AnyFlow = TrainedFlow | ConditionalTokens
 BLOCK = 1024  # draws, or densities, in one call of what was compiled
 
 
@@ -58,6 +61,10 @@ class FlowPosterior(AbstractPosterior):
     condition: jax.Array
     draws: jax.Array
     warnings: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @staticmethod
+    def of(key: Key, space: Space, flow: AnyFlow, condition: jax.Array, warnings: tuple[str, ...]) -> "FlowPosterior":
+        return FlowPosterior(space, flow, condition, _drawn(space, flow, condition, key, NUM_POINTS), warnings)
 
     @property
     def prior(self) -> Prior:
@@ -109,22 +116,16 @@ class PosteriorFlow(AbstractPosteriorEstimator):
 
     space: Space
     encoder: SetEncoder
-    flow: AnyFlow
+    flow: TrainedFlow
     novelty: Novelty
     simulator: AbstractSimulator = eqx.field(static=True)
     event_shape: tuple[int, ...] = eqx.field(static=True)
     num_observations: int = eqx.field(static=True)
 
     def infer(self, key: Key, x: jax.Array) -> Solution[FlowPosterior]:
-        if len(x) != self.num_observations:
-            raise ValueError(
-                f"{len(x)} observations: this estimator is for sets of {self.num_observations}; train one with "
-                f"num_observations={len(x)}"
-            )
-        condition = _seen(self.encoder, x)
-        draws = _drawn(self.space, self.flow, condition, key, NUM_POINTS)
+        check_size(self, x)
         doubts = self.novelty.warnings(x)
-        found = FlowPosterior(self.space, self.flow, condition, draws, doubts)
+        found = FlowPosterior.of(key, self.space, self.flow, _seen(self.encoder, x), doubts)
         return Solution(found, Status.SUCCESS, {}, {}, warnings=doubts)
 
 
@@ -134,14 +135,16 @@ def _seen(encoder: SetEncoder, x: jax.Array) -> jax.Array:
 
 
 class PosteriorLoss(AbstractLoss):
-    """-log q(u | x); with atoms, -log of the share of q(u | x) / p(u) in its sum over as many u, of which one made x.
+    """-log q(u | x), times the weight of a row where rows have one.
 
-    The second has its optimum at the posterior wherever theta was drawn (equation 6 of Greenberg et al. 2019).
+    With atoms, -log of the share of q(u | x) / p(u) in its sum over as many u, of which one made x: its optimum is the
+    posterior wherever theta was drawn (equation 6 of Greenberg et al. 2019).
 
     Fields
     ------
     batch_size: sets in a step.
-    atoms: u that each x stands beside, its own and those of other sets; None for the first loss.
+    atoms: u that each x stands beside, its own and those of other sets; None for the first loss. Of an ensemble it is
+        the mean density that is judged then, otherwise every member by itself.
     """
 
     batch_size: int = eqx.field(static=True, default=128)
@@ -154,16 +157,12 @@ class PosteriorLoss(AbstractLoss):
             raise ValueError(f"atoms must be from 2 to batch_size ({self.batch_size}), or None, got {self.atoms}")
 
     def check(self, net: PosteriorFlow, batch: Batch) -> None:
-        sims = _one_record(batch)
-        net.require(sims.simulator)
-        if sims.num_observations != net.num_observations:
-            raise ValueError(
-                f"these simulations have {sims.num_observations} observations a row, the estimator is for "
-                f"{net.num_observations}"
-            )
+        check_sets(net, batch)
 
     def __call__(self, net: PosteriorFlow, batch: Simulations, key: Key) -> jax.Array:
         u, seen = net.space.encode(batch.drawn_from), net.encoder(batch.x).features
+        if batch.weight is not None:
+            return -jnp.mean(batch.weight * net.flow.log_prob(u, seen))
         if self.atoms is None:
             return net.flow.loss(key, u, seen)
         beside = jnp.concatenate([jnp.roll(u, turn, axis=0) for turn in range(self.atoms)])
@@ -180,7 +179,7 @@ class NPE(AbstractLearner):
 
     Fields
     ------
-    network: what the flow is like, in layers, `Flow`, or continuous, `Velocity`.
+    network: what the flow is like, in layers, `Flow`, or continuous, `Velocity` or `Denoiser`.
     encoder: what is seen of one observation, see `ALFI`; by its shape if None.
     batch_size: sets in a step.
     atoms: None where theta is drawn from the prior; a number, such as 10, where it is drawn elsewhere, see
@@ -188,7 +187,7 @@ class NPE(AbstractLearner):
     card: its name and paper.
     """
 
-    network: Flow | Velocity = Flow(layers=5)
+    network: Flow | Velocity | Denoiser = Flow(layers=5)
     encoder: AbstractEncoder | Callable[[jax.Array], jax.Array] | None = None
     batch_size: int = eqx.field(static=True, default=128)
     atoms: int | None = eqx.field(static=True, default=None)
@@ -198,7 +197,7 @@ class NPE(AbstractLearner):
 
     def __check_init__(self):
         as_encoder(self.encoder, ())
-        if self.atoms is not None and isinstance(self.network, Velocity):
+        if self.atoms is not None and not isinstance(self.network, Flow):
             raise ValueError("atoms: a continuous flow has no density at hand in training; give network=qx.Flow()")
 
     @property
@@ -206,18 +205,13 @@ class NPE(AbstractLearner):
         return PosteriorLoss(self.batch_size, self.atoms)
 
     def check(self, sims: Batch) -> None:
-        require_origin(self.name, _one_record(sims))
+        sims = one_record(sims)
+        require_origin(self.name, sims)
+        if sims.weight is not None and not isinstance(self.network, Flow):
+            raise ValueError("weights: a continuous flow has no density at hand in training; give network=qx.Flow()")
 
     def gather(self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Simulations:
-        m = budget.num_observations or 1
-        count = budget.num_simulations // m
-        if count < FEWEST_SETS:
-            raise ValueError(
-                f"num_simulations: {budget.num_simulations} observations make {count} sets of {m}, too few to learn "
-                f"from; give at least {FEWEST_SETS * m}, better a hundred times that, or take a method that learns "
-                "from single observations, such as qx.NRE()"
-            )
-        return simulate(key, simulator, num_simulations=count, num_observations=m, progress=progress)
+        return sets(key, simulator, budget, progress)
 
     def build(self, key: Key, sims: Simulations) -> PosteriorFlow:
         encoder_key, flow_key = jax.random.split(key)
@@ -256,7 +250,51 @@ def FMPE(
     return NPE(network=network, encoder=encoder, batch_size=batch_size, card=card)
 
 
-def _one_record(batch: Batch) -> Simulations:
+def NPSE(
+    *,
+    network: Denoiser = Denoiser(),
+    encoder: AbstractEncoder | Callable[[jax.Array], jax.Array] | None = None,
+    batch_size: int = 256,
+) -> NPE:
+    """Score estimation: NPE by denoising diffusion, which follows sharp and curved posteriors. Needs no gold."""
+    card = Card("npse", "Geffner et al. 2023, arXiv:2209.14249", "posterior", training=Training(4000, 1e-3, 0.5))
+    return NPE(network=network, encoder=encoder, batch_size=batch_size, card=card)
+
+
+def sets(key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Simulations:
+    """Simulations of sets of the size that is asked about, as many as the budget makes."""
+    m = budget.num_observations or 1
+    count = budget.num_simulations // m
+    if count < FEWEST_SETS:
+        raise ValueError(
+            f"num_simulations: {budget.num_simulations} observations make {count} sets of {m}, too few to learn "
+            f"from; give at least {FEWEST_SETS * m}, better a hundred times that, or take a method that learns "
+            "from single observations, such as qx.NRE()"
+        )
+    return simulate(key, simulator, num_simulations=count, num_observations=m, progress=progress)
+
+
+def check_sets(net: Any, batch: Batch) -> None:
+    """Raise `ValueError` unless the estimator is for these simulations and for sets of their size."""
+    sims = one_record(batch)
+    net.require(sims.simulator)
+    if sims.num_observations != net.num_observations:
+        raise ValueError(
+            f"these simulations have {sims.num_observations} observations a row, the estimator is for "
+            f"{net.num_observations}"
+        )
+
+
+def check_size(net: Any, x: jax.Array) -> None:
+    """Raise `ValueError` unless the estimator is for sets of as many observations as x `(m, *event)` has."""
+    if len(x) != net.num_observations:
+        raise ValueError(
+            f"{len(x)} observations: this estimator is for sets of {net.num_observations}; train one with "
+            f"num_observations={len(x)}"
+        )
+
+
+def one_record(batch: Batch) -> Simulations:
     if not isinstance(batch, Simulations):
         raise ValueError("npe takes one record of simulations, all with the same number of observations, not several")
     return batch

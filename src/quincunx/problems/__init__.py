@@ -1,7 +1,7 @@
 """Benchmark simulators, each with what is known exactly about it in its `exact` field.
 
 `CATALOGUE` maps the names to the simulators with exact answers, `SBIBM` to the tasks of that benchmark, of which the
-likelihoods are known, and `BUILT_IN` to both.
+likelihoods are known, and `BUILT_IN` to these and to the simulators of measured data.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,9 @@ from ..sample.black_box import AbstractJaxSimulator
 from .eft import eft
 from .galton import galton, galton_board, galton_distribution, galton_positions
 from .gaussian import gaussian
+from .hare_lynx import hare_lynx, hare_lynx_gillespie, pelts
 from .linear_regression import linear_regression
+from .measured import data_file
 from .multivariate import multivariate
 from .poisson import poisson
 from .sbibm.bernoulli_glm import bernoulli_glm, bernoulli_glm_raw
@@ -41,7 +43,10 @@ _TASKS = (
 )
 SBIBM: Mapping[str, AbstractJaxSimulator] = MappingProxyType({each.name: each for each in _TASKS})
 
-BUILT_IN: Mapping[str, AbstractJaxSimulator] = MappingProxyType({**CATALOGUE, **SBIBM})
+_MEASURED = (hare_lynx, hare_lynx_gillespie)
+BUILT_IN: Mapping[str, AbstractJaxSimulator] = MappingProxyType(
+    {**CATALOGUE, **SBIBM, **{each.name: each for each in _MEASURED}}
+)
 
 __all__ = [
     "BUILT_IN",
@@ -50,6 +55,7 @@ __all__ = [
     "asymmetry",
     "bernoulli_glm",
     "bernoulli_glm_raw",
+    "data_file",
     "eft",
     "galton",
     "galton_board",
@@ -59,9 +65,12 @@ __all__ = [
     "gaussian_linear",
     "gaussian_linear_uniform",
     "gaussian_mixture",
+    "hare_lynx",
+    "hare_lynx_gillespie",
     "linear_regression",
     "lotka_volterra",
     "multivariate",
+    "pelts",
     "poisson",
     "sir",
     "slcp",

@@ -20,7 +20,7 @@ from ...core.solution import Array, Key, rng_of
 from ..estimates import AbstractRatio
 from .draws import systematic
 from .posterior import AbstractPosterior
-from .product import LikelihoodPosterior, log_likelihood
+from .product import LikelihoodPosterior, log_likelihood, padded
 from .space import Space
 
 FEWEST = 100  # effective draws
@@ -58,18 +58,24 @@ def importance_sampling(
     theta = posterior.sample(draw_key, num_draws)
     space = Space.of(prior, theta)
     u, inside = space.inside(theta)
-    found = log_likelihood(estimator, space, x, put(np.ones(len(x), np.float32)), u)
+    found = log_likelihood(estimator, space, *padded(x), u)
     log_w = np.asarray(prior.log_prob(theta) + found - posterior.log_prob(theta), np.float64)
     log_w = np.where(np.asarray(inside) & ~np.isnan(log_w), log_w, -np.inf)
     if not np.isfinite(log_w).any():
         raise ValueError("no draw of this posterior can have made x: the estimator says so of all; is it the same x?")
-    log_evidence = logsumexp(log_w) - np.log(num_draws)
-    weight = np.exp(log_w - log_w.max())
-    ess, k = float(weight.sum() ** 2 / (weight**2).sum()), pareto_k(weight)
+    log_evidence, weight, ess, k = weighed(log_w)
     draws = np.asarray(theta)[systematic(rng_of(pick_key), weight, num_draws)]
     told = {"ess": ess, "pareto_k": k}
     evidence = put(np.asarray(log_evidence, np.float32))
-    return LikelihoodPosterior(space, estimator, x, put(draws), evidence, told, _doubts(ess, k, num_draws))
+    return LikelihoodPosterior(space, estimator, x, put(draws), evidence, told, doubts(ess, k, num_draws))
+
+
+def weighed(log_w: np.ndarray) -> tuple[float, np.ndarray, float, float]:
+    """Of log-weights `(n,)`, some finite: the log of their mean, the weights up to a factor, how many count, and k."""
+    log_w = np.asarray(log_w, np.float64)
+    weight = np.exp(log_w - log_w.max())
+    mean = float(logsumexp(log_w) - np.log(len(log_w)))
+    return mean, weight, float(weight.sum() ** 2 / (weight**2).sum()), pareto_k(weight)
 
 
 def pareto_k(weight: np.ndarray) -> float:
@@ -82,7 +88,8 @@ def pareto_k(weight: np.ndarray) -> float:
     return float(genpareto.fit(beyond / beyond.mean(), floc=0)[0])
 
 
-def _doubts(ess: float, k: float, num_draws: int) -> tuple[str, ...]:
+def doubts(ess: float, k: float, num_draws: int) -> tuple[str, ...]:
+    """What speaks against weighted draws of which so many count."""
     found = []
     if k > MOST_K:
         found.append(

@@ -1,4 +1,4 @@
-"""Where machines work: standardised unconstrained parameters, and normal distributions on them."""
+"""Where machines and chains work: standardised unconstrained parameters, and normal distributions on them."""
 
 import functools
 from collections.abc import Callable
@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...core.batches import over_rows
+from ...core.batches import over_rows, put
 from ...core.loss import AbstractFrozen
 from ...core.prior import Prior
 from ...core.solution import Array
 
 LOG_2PI = float(np.log(2 * np.pi))
+JITTER = 1e-6  # of the variance of points, so that their covariance has a root
 
 
 class Space(AbstractFrozen):
@@ -34,6 +35,8 @@ class Space(AbstractFrozen):
     def of(prior: Prior, theta: Array) -> "Space":
         """The space standardised by theta `(n, dim)`."""
         v = over_rows(lambda rows: _unconstrained(prior, rows), theta).astype(np.float64)
+        # a draw at an end of the support is infinite here: one in 2e7 of a uniform law
+        v = v[np.isfinite(v).all(axis=1)]
         location, spread = np.mean(v, axis=0), np.maximum(np.std(v, axis=0), 1e-6)
         return Space(jnp.asarray(location, jnp.float32), jnp.asarray(spread, jnp.float32), prior)
 
@@ -139,3 +142,25 @@ class Gaussian(NamedTuple):
             low, high = np.tril_indices(len(self.mean), -1)
             parts.append(w[..., low] * w[..., high])
         return jnp.concatenate(parts, axis=-1)
+
+
+class Frame(NamedTuple):
+    """u = centre + root z: `(d,)` and `(d, d)`, lower triangular, so that z of some points have covariance 1."""
+
+    centre: jax.Array
+    root: jax.Array
+
+    @staticmethod
+    def of(u: np.ndarray) -> "Frame":
+        """Of points u `(n, d)`, in float64."""
+        covariance = np.atleast_2d(np.cov(u.T))
+        root = np.linalg.cholesky(covariance + JITTER * np.diag(np.diag(covariance) + JITTER))
+        return Frame(put(np.mean(u, axis=0), np.float32), put(root, np.float32))
+
+    def encode(self, u: np.ndarray) -> jax.Array:
+        """z `(n, d)` of u."""
+        return put(np.linalg.solve(np.asarray(self.root, np.float64), (u - np.asarray(self.centre)).T).T, np.float32)
+
+    def decode(self, z: Array) -> np.ndarray:
+        """u `(..., d)` of z, in float64."""
+        return np.asarray(z, np.float64) @ np.asarray(self.root, np.float64).T + np.asarray(self.centre)

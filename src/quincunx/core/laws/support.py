@@ -6,12 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from numpyro.distributions.truncated import (
+    LeftTruncatedDistribution,
+    RightTruncatedDistribution,
+    TwoSidedTruncatedDistribution,
+)
 from numpyro.distributions.util import lazy_property
 
 from ..batches import traced
 
 MOST_SHOWN = 9  # numbers of a matrix
 
+_CUT = (LeftTruncatedDistribution, RightTruncatedDistribution, TwoSidedTruncatedDistribution)
 _SIDES = (("lower_bound", -np.inf), ("upper_bound", np.inf))
 
 
@@ -63,11 +69,13 @@ def describe(law: object) -> str:
         return f"{describe(law.base_dist)} of shape {law.batch_shape + law.event_shape}"
     if not isinstance(law, dist.Distribution):
         return str(law)
-    settings = (
+    settings = [
         f"{name}={_number(np.asarray(getattr(law, name)))}"
         for name in law.arg_constraints
         if not _follows(law, name) and getattr(law, name, None) is not None
-    )
+    ]
+    if isinstance(law, _CUT):
+        settings.insert(0, describe(law.base_dist))
     return f"{type(law).__name__}({', '.join(settings)})"
 
 

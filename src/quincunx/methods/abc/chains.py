@@ -19,6 +19,7 @@ import numpy as np
 
 from ...answers.bayes.draws import DrawnPosterior
 from ...answers.bayes.posterior import AbstractPosterior
+from ...answers.bayes.sampling.convergence import agreement
 from ...core.progress import AbstractProgress, NoProgress
 from ...core.simulator import AbstractSimulator
 from ...core.solution import Key, Solution
@@ -114,7 +115,8 @@ class MCMCABC(AbstractSearch):
 
     def _solution(self, walk: "Walk", run: "Run", source: Source, pilot: Trials) -> Solution[DrawnPosterior]:
         u = np.stack([each.u for each in run.kept])
-        disagreement, ess = agreement(u)
+        ratio, independent = agreement(np.swapaxes(u, 0, 1))
+        disagreement, ess = float(ratio.max()), float(independent.min())
         accepted = float(np.mean(run.accepted[-run.sampled :]))
         found = []
         if not disagreement < DISAGREEMENT:
@@ -250,13 +252,3 @@ class Walk(NamedTuple):
             tally=chains.tally.plus(cost),
         )
         return found, float(np.mean(likely & (trials.distance <= chains.epsilon)))
-
-
-def agreement(u: np.ndarray) -> tuple[float, float]:
-    """Gelman and Rubin's R of chains u `(t, c, d)`, and how many independent draws they are worth; the worst of d."""
-    t, c = u.shape[:2]
-    within = np.mean(np.var(u, axis=0, ddof=1), axis=0)
-    between = np.maximum(np.var(np.mean(u, axis=0), axis=0, ddof=1), 1e-30)
-    total = (t - 1) / t * within + between
-    ess = np.minimum(c * total / between, t * c)
-    return float(np.sqrt(np.max(total / np.maximum(within, 1e-30)))), float(ess.min())

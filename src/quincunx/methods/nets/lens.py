@@ -58,6 +58,10 @@ class Warp(AbstractFrozen):
     def num_features(self) -> int:
         return self.mean.size
 
+    def undone(self, features: jax.Array) -> jax.Array:
+        """The numbers `(..., d)` of these features `(..., d)`, where there is one magnification."""
+        return self.centre[0] + self.scale[0] * jnp.sinh(features * self.std[0] + self.mean[0])
+
     def linear(self, x: jax.Array) -> jax.Array:
         """x in units of half its interquartile range, from the median: `(..., d)` -> `(..., d)`."""
         middle = len(self.centre) // 2

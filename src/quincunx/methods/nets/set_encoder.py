@@ -59,7 +59,7 @@ class Statistics(AbstractFrozen):
         numbers = over_rows(lambda rows: _through(rows, lens), flat[:: max(1, len(flat) // 100_000)])
         short = isinstance(lens, Components) and numbers.shape[1] <= MOST_COMPONENTS
         warp, some = Warp.of(numbers, 3 if short else 1), first[:2000]
-        if not short:
+        if not short or all(x.shape[1] == 1 for _, x in sets):  # one observation has no moments
             return Statistics(warp, None, None, None)
         magnifications = 3 if numbers.shape[1] <= MOST_REGRESSED else 1
         moments = Warp.of(_over_sets(_moments, some, None, warp), magnifications)

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from ...core.solution import Array
 
 
 def solved(
-    slope: Callable[[jax.Array], jax.Array], start: np.ndarray, *, interval: float, count: int, steps: int
+    slope: Callable[[jax.Array], jax.Array], start: Array, *, interval: float, count: int, steps: int
 ) -> jax.Array:
     """States `(count, d)` at the times 0, interval, 2 interval, ... by Runge and Kutta's method of the fourth order.
 

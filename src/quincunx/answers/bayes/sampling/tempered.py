@@ -10,7 +10,7 @@ It is done several times, each from draws of its own, and each counts in proport
 mode has less. What they disagree about is not known yet.
 """
 
-from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -18,18 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...core.batches import bucket, filled, put
-from ...core.simulations import as_observations
-from ...core.solution import Array, Key
-from ..estimates import AbstractRatio
-from .product import LikelihoodPosterior, log_likelihood
-from .space import Space
+from ....core.batches import put
+from ....core.names import check_count
+from ....core.solution import Array, Key
+from ...estimates import AbstractRatio
+from ..product import AbstractSampler, LikelihoodPosterior, Target, without_nan
+from .convergence import agreement
 
-REPEATS = 4
 NUM_DRAWS, FEW_DRAWS = 10_240, 1024  # in all repeats; the second for data sets of more than MANY observations
 MANY = 30
-NUM_FIRST = 40  # draws of the prior for each that is wanted
-SWEEPS, LAST_SWEEPS = 16, 80  # moves of every particle, between steps and at the end
+FEWEST_PARTICLES = 64  # in a repeat
 LEAPS = 0.2  # share of moves that add a difference whole
 EFFECTIVE = 0.5  # share of particles that count after a step
 SMALLEST_STEP = 1e-7  # of the power
@@ -38,40 +36,75 @@ DISAGREEMENT = 1.05  # of the repeats (Gelman and Rubin's R), above which there 
 EVIDENCE_SPREAD = 0.5  # standard deviation of their log-evidences, likewise
 
 
-def tempered(key: Key, estimator: AbstractRatio, x: Array) -> LikelihoodPosterior:
-    """The posterior given observations x `(m, *event)`, by an estimator of a ratio or of the likelihood.
+class Tempered(AbstractSampler):
+    """Tempered sequential Monte Carlo: from many draws of the prior to the posterior, in steps.
 
-    A ratio to a fixed reference is the likelihood up to a factor that does not depend on theta.
+    It needs no gradient, finds modes that lie apart with their weights, and gives the evidence. `diagnostics` of the
+    posterior are `r_hat` and `log_evidence_std`, of and between repeats, and `ess`, which is rough for few repeats.
 
-    Raises
+    Fields
     ------
-    ValueError: observations of the wrong shape or with NaN, or that no theta of the prior can have made.
+    num_draws: in all repeats; 10,240 if None, and 1,024 for more than 30 observations.
+    num_repeats: each from draws of its own; they are compared.
+    num_first: draws of the prior for each draw that is wanted; more find narrower modes.
+    num_sweeps: moves of every particle between two steps.
+    num_last_sweeps: moves at the end.
     """
-    prior = estimator.prior
-    x = as_observations(x, estimator.event_shape, f"the simulator {estimator.simulator.name!r}")
-    size = bucket(len(x), 8)
-    padded, weight = put(filled(x, size)), put((np.arange(size) < len(x)).astype(np.float32))
-    space_key, *keys = jax.random.split(key, REPEATS + 1)
-    space = Space.of(prior, prior.sample(space_key, 4096))
-    count = (NUM_DRAWS if len(x) <= MANY else FEW_DRAWS) // REPEATS
-    found = [_repeat(estimator, space, padded, weight, each, count) for each in keys]
-    if not all(np.isfinite(float(one.log_evidence)) for one in found):
+
+    num_draws: int | None = eqx.field(static=True, default=None)
+    num_repeats: int = eqx.field(static=True, default=4)
+    num_first: int = eqx.field(static=True, default=40)
+    num_sweeps: int = eqx.field(static=True, default=16)
+    num_last_sweeps: int = eqx.field(static=True, default=80)
+
+    def __check_init__(self):
+        for name in ("num_repeats", "num_first", "num_sweeps", "num_last_sweeps"):
+            check_count(name, getattr(self, name))
+        if self.num_repeats < 2:
+            raise ValueError(f"num_repeats must be at least 2, got {self.num_repeats}: they are compared")
+        if self.num_draws is not None:
+            check_count("num_draws", self.num_draws)
+            if self.num_draws < FEWEST_PARTICLES * self.num_repeats:
+                raise ValueError(
+                    f"num_draws must be at least {FEWEST_PARTICLES} in each of {self.num_repeats} repeats, "
+                    f"{FEWEST_PARTICLES * self.num_repeats} together; got {self.num_draws}"
+                )
+
+    def posterior(self, key: Key, estimator: AbstractRatio, x: Array) -> LikelihoodPosterior:
+        target_key, *keys = jax.random.split(key, self.num_repeats + 1)
+        target = Target.of(target_key, estimator, x)
+        count = (self.num_draws or (NUM_DRAWS if len(x) <= MANY else FEW_DRAWS)) // self.num_repeats
+        return self._pooled(target, x, [_repeat(self, target, each, count) for each in keys])
+
+    def _pooled(self, target: Target, x: Array, found: list["_Repeat"]) -> LikelihoodPosterior:
+        evidence = np.array([float(one.log_evidence) for one in found])
+        check_found(evidence)
+        theta = np.stack([np.asarray(one.theta) for one in found])
+        disagreement, ess = agreement(np.stack([np.asarray(one.u, np.float64) for one in found]))
+        doubts = _doubts(disagreement, evidence, np.array([float(one.accepted) for one in found]))
+        doubts += nan_doubts(max(float(one.broken) for one in found))
+        log_evidence = put(np.asarray(np.logaddexp.reduce(evidence) - np.log(len(found)), np.float32))
+        told = {"r_hat": float(disagreement.max()), "ess": float(ess.min())}
+        told["log_evidence_std"] = float(np.std(evidence, ddof=1))
+        draws, x = put(_pooled(theta, evidence)), put(np.asarray(x, np.float32))
+        return LikelihoodPosterior(target.space, target.estimator, x, draws, log_evidence, told, doubts)
+
+
+def check_found(log_evidence: np.ndarray) -> None:
+    """Raise `ValueError` where draws of the prior found nothing."""
+    if not np.isfinite(log_evidence).all():
         raise ValueError(
             "prior times likelihood is zero or NaN wherever the prior was looked at, or too narrow to be found: "
             "these observations cannot have been made under this prior, or the estimator is broken; compare x with "
             "what it was trained on"
         )
-    theta = np.stack([np.asarray(one.theta) for one in found])
-    agreement = _agreement(np.stack([np.asarray(one.u) for one in found]))
-    evidence = np.array([float(one.log_evidence) for one in found])
-    doubts = _doubts(agreement, evidence, np.array([float(one.accepted) for one in found]))
-    if broken := max(float(one.broken) for one in found):
-        share = f"{100 * broken:.2g} %"
-        doubts += (f"the estimator gives NaN at {share} of the prior; these parameters were taken for impossible",)
-    draws = jnp.asarray(_pooled(theta, evidence))
-    log_evidence = jnp.asarray(np.logaddexp.reduce(evidence) - np.log(REPEATS), jnp.float32)
-    found_out = {"r_hat": float(agreement.max()), "log_evidence_std": float(np.std(evidence, ddof=1))}
-    return LikelihoodPosterior(space, estimator, x, draws, log_evidence, found_out, doubts)
+
+
+def nan_doubts(broken: float) -> tuple[str, ...]:
+    """A warning, if an estimator gives NaN at a share of the prior."""
+    share = f"{100 * broken:.2g} %"
+    told = f"the estimator gives NaN at {share} of the prior; these parameters were taken for impossible"
+    return (told,) if broken else ()
 
 
 class _Repeat(NamedTuple):
@@ -99,28 +132,36 @@ ROWS = ("u", "log_likelihood", "log_prior")  # of particles
 
 
 @eqx.filter_jit
-def _repeat(estimator: AbstractRatio, space: Space, x: jax.Array, weight: jax.Array, key: Key, count: int) -> _Repeat:
-    raw = lambda u: log_likelihood(estimator, space, x, weight, u)
-    without_nan = lambda values: jnp.where(jnp.isnan(values), -jnp.inf, values)
-    evaluated = lambda u: without_nan(raw(u))
+def _repeat(sampler: Tempered, target: Target, key: Key, count: int) -> _Repeat:
     first_key, pick_key, step_key, last_key = jax.random.split(key, 4)
-    u = space.encode(space.prior.sample(first_key, count * NUM_FIRST))
-    found = raw(u)
-    broken = jnp.mean(jnp.isnan(found))
-    begun = _Particles(u, without_nan(found), space.log_prior(u), jnp.zeros(()), jnp.zeros(()), jnp.ones(()))
-    begun = _raised(pick_key, begun, count, 1.0 * count)
+    moved = functools.partial(_moved, target=target)
+    begun, broken = opened(first_key, pick_key, target, count, sampler.num_first, 1.0 * count)
 
     def step(state: tuple[_Particles, jax.Array]) -> tuple[_Particles, jax.Array]:
         now, turn = state
         move_key, raise_key = jax.random.split(jax.random.fold_in(step_key, turn))
-        moved = _moved(move_key, now, evaluated, space, SWEEPS)
-        return _raised(raise_key, moved, count, EFFECTIVE * count), turn + 1
+        return _raised(raise_key, moved(move_key, now, sampler.num_sweeps), count, EFFECTIVE * count), turn + 1
 
     going = lambda state: (state[0].power < 1) & jnp.isfinite(state[0].log_evidence) & (state[1] < MOST_STEPS)
     now, _ = jax.lax.while_loop(going, step, (begun, jnp.zeros((), int)))
     evidence = jnp.where(now.power < 1, jnp.nan, now.log_evidence)
-    now = _moved(last_key, now, evaluated, space, LAST_SWEEPS)
-    return _Repeat(space.decode(now.u), now.u, evidence, now.accepted, broken)
+    now = moved(last_key, now, sampler.num_last_sweeps)
+    return _Repeat(target.space.decode(now.u), now.u, evidence, now.accepted, broken)
+
+
+def opened(
+    draw_key: Key, pick_key: Key, target: Target, count: int, num_first: int, effective: float
+) -> tuple[_Particles, jax.Array]:
+    """So many particles at the first power, out of `num_first` times as many draws of the prior.
+
+    The power is the highest, up to 1, at which so many of the draws count. Also returns the share of NaN among them.
+    """
+    u = target.space.encode(target.space.prior.sample(draw_key, count * num_first))
+    within = jnp.all(jnp.isfinite(u), axis=-1)  # a draw may lie at an end of the support, where u is infinite
+    u = jnp.where(within[:, None], u, 0.0)
+    found = jnp.where(within, target.raw(u), -jnp.inf)
+    begun = _Particles(u, without_nan(found), target.space.log_prior(u), jnp.zeros(()), jnp.zeros(()), jnp.ones(()))
+    return _raised(pick_key, begun, count, effective), jnp.mean(jnp.isnan(found))
 
 
 def _raised(key: Key, now: _Particles, count: int, effective: float) -> _Particles:
@@ -148,11 +189,9 @@ def _raised(key: Key, now: _Particles, count: int, effective: float) -> _Particl
     return now._replace(**taken, power=power, log_evidence=now.log_evidence + gained)
 
 
-def _moved(
-    key: Key, now: _Particles, evaluated: Callable[[jax.Array], jax.Array], space: Space, sweeps: int
-) -> _Particles:
+def _moved(key: Key, now: _Particles, sweeps: int, target: Target) -> _Particles:
     """Moves of one half by differences of the other, in turns."""
-    half, d = len(now.u) // 2, space.dim
+    half, d = len(now.u) // 2, target.space.dim
     order_key, key = jax.random.split(key)
     order = jax.random.permutation(order_key, len(now.u))
     shuffled = now._replace(**{name: getattr(now, name)[order] for name in ROWS})
@@ -166,7 +205,7 @@ def _moved(
         size = jnp.where(jnp.arange(half) < LEAPS * half, 1.0, size)
         noise = 1e-3 * jax.random.normal(noise_key, mine.shape) * jnp.std(state.u, axis=0)
         proposed = mine + size[:, None] * (theirs[first] - theirs[other]) + noise
-        log_likelihood, log_prior = evaluated(proposed), space.log_prior(proposed)
+        log_likelihood, log_prior = target.log_likelihood(proposed), target.space.log_prior(proposed)
         gain = state.power * (log_likelihood - state.log_likelihood[:half]) + log_prior - state.log_prior[:half]
         accept = jnp.log(jax.random.uniform(accept_key, (half,))) < gain
         found = state._replace(u=proposed, log_likelihood=log_likelihood, log_prior=log_prior)
@@ -191,23 +230,18 @@ def _pooled(theta: np.ndarray, log_evidence: np.ndarray) -> np.ndarray:
     return theta.reshape(-1, theta.shape[-1])[np.searchsorted(ends / ends[-1], places)]
 
 
-def _agreement(u: np.ndarray) -> np.ndarray:
-    """Gelman and Rubin's R `(d,)` between repeats u `(r, n, d)`."""
-    within = np.mean(np.var(u, axis=1, ddof=1), axis=0)
-    return np.sqrt(1 + np.var(np.mean(u, axis=1), axis=0, ddof=1) / np.maximum(within, 1e-30))
-
-
-def _doubts(agreement: np.ndarray, log_evidence: np.ndarray, accepted: np.ndarray) -> tuple[str, ...]:
-    found, spread = [], float(np.std(log_evidence, ddof=1))
+def _doubts(disagreement: np.ndarray, log_evidence: np.ndarray, accepted: np.ndarray) -> tuple[str, ...]:
+    found, spread, repeats = [], float(np.std(log_evidence, ddof=1)), len(log_evidence)
     if spread > EVIDENCE_SPREAD:
         found.append(
-            f"{REPEATS} repeats of the sampler scatter by {spread:.1f} in the log of the evidence (a warning is given "
+            f"{repeats} repeats of the sampler scatter by {spread:.1f} in the log of the evidence (a warning is given "
             f"above {EVIDENCE_SPREAD:g}): the weights of the posterior's modes are uncertain"
         )
-    if not np.isfinite(agreement).all() or agreement.max() > DISAGREEMENT:
+    if not disagreement.max() <= DISAGREEMENT:
         found.append(
-            f"{REPEATS} repeats of the sampler disagree: Gelman and Rubin's R is {agreement.max():.2f} (a warning is "
-            f"given above {DISAGREEMENT:g}); the posterior has modes that are hard to find, or the estimator is rough"
+            f"{repeats} repeats of the sampler disagree: Gelman and Rubin's R is {disagreement.max():.2f} (a warning "
+            f"is given above {DISAGREEMENT:g}); the posterior has modes that are hard to find, or the "
+            "estimator is rough"
         )
     if accepted.min() < 0.01:
         share = f"{100 * accepted.min():.1f} %"

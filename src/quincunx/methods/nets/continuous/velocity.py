@@ -7,15 +7,13 @@ Its optimum is the mean velocity of all paths through y_t. Following it from noi
 t = 1; backwards, with its divergence, the density.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ...core.solution import Key
-from .mlp import MLP, Ensemble
+from ....core.solution import Key
+from ..mlp import MLP, Ensemble
+from .ode import RUNGE_KUTTA, Slope, density, followed
 
 NUM_TIMES = 4  # for every row, in a step of training
 NUM_WAVES = 6  # sines, and as many cosines, of the time
@@ -73,35 +71,17 @@ class VelocityField(eqx.Module):
 
     def sample(self, key: Key, condition: jax.Array, num_samples: int) -> jax.Array:
         """Draws of y `(num_samples, event_dim)` under one condition `(k,)`."""
-        seen = jnp.broadcast_to(condition, (num_samples, *condition.shape))
         noise = jax.random.normal(key, (num_samples, self.event_dim))
-        slope = lambda t, y: self(jnp.full((num_samples, 1), t), y, seen)
-        return _followed(slope, noise, 0.0, 1.0, self.num_steps)
+        seen = jnp.broadcast_to(condition, (num_samples, *condition.shape))
+        return followed(self._slope(seen), noise, self._times, RUNGE_KUTTA)
 
     def log_prob(self, y: jax.Array, condition: jax.Array) -> jax.Array:
         """Log density `(n,)` of y `(n, event_dim)` under conditions `(n, k)`."""
+        return density(self._slope(condition), y, self._times[::-1], RUNGE_KUTTA)
 
-        def slope(t: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            at = lambda y: self(jnp.full((len(y), 1), t), y, condition)
-            moved = [jax.jvp(at, (state[0],), (jnp.broadcast_to(e, y.shape),))[1] for e in jnp.eye(self.event_dim)]
-            return at(state[0]), jnp.stack([each[:, i] for i, each in enumerate(moved)]).sum(axis=0)
+    @property
+    def _times(self) -> jax.Array:
+        return jnp.linspace(0.0, 1.0, self.num_steps + 1)
 
-        noise, gained = _followed(slope, (y, jnp.zeros(len(y))), 1.0, 0.0, self.num_steps)
-        return jnp.sum(jax.scipy.stats.norm.logpdf(noise), axis=1) + gained
-
-
-def _followed(slope: Callable[[jax.Array, Any], Any], state: Any, start: float, end: float, num_steps: int) -> Any:
-    """The state at `end`, by Runge and Kutta's method of order 4."""
-    size = (end - start) / num_steps
-    add = lambda state, by, change: jax.tree.map(lambda a, b: a + by * b, state, change)
-
-    def step(state: Any, t: jax.Array) -> tuple[Any, None]:
-        first = slope(t, state)
-        second = slope(t + size / 2, add(state, size / 2, first))
-        third = slope(t + size / 2, add(state, size / 2, second))
-        fourth = slope(t + size, add(state, size, third))
-        for part, share in [(first, 1), (second, 2), (third, 2), (fourth, 1)]:
-            state = add(state, share * size / 6, part)
-        return state, None
-
-    return jax.lax.scan(step, state, start + size * jnp.arange(num_steps))[0]
+    def _slope(self, condition: jax.Array) -> Slope:
+        return lambda t, y: self(jnp.full((len(y), 1), t), y, condition)
