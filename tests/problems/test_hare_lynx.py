@@ -33,6 +33,10 @@ def test_both_are_built_in_and_make_the_same_event(name):
     assert simulator.prior.columns == hare_lynx.prior.columns
 
 
+def test_a_prior_that_is_cut_tells_what_was_cut():
+    assert "alpha=LeftTruncatedDistribution(Normal(loc=1., scale=0.5), low=0.)" in str(hare_lynx.prior)
+
+
 # -- the differential equation -----------------------------------------------------------------------
 
 

@@ -168,8 +168,8 @@ def hare_lynx_gillespie(key: Key, theta: Mapping[str, jax.Array]) -> jax.Array:
     starts from (hares, lynx) thousands of pelts, rounded to animals up or down such that they are right in the mean.
     Noise is that of `hare_lynx`; a kind that died out is seen as if half an animal were left.
 
-    Where there are more than 2,048 events in a year x is NaN, and the simulation counts as failed. The prior is
-    narrower than that of `hare_lynx`, and lies where such numbers are rare.
+    Where there are more than 2,048 events in a year x is NaN, and the simulation counts as failed: about a fifth of
+    draws from the prior, although it is narrower than that of `hare_lynx`.
     """
     start_key, event_key, seen_key = jax.random.split(key, 3)
     start = jnp.floor(PER_THOUSAND * _vector(theta, FIRST) + jax.random.uniform(start_key, (2,)))
