@@ -4,10 +4,10 @@
     python benchmarks/aalr.py --methods nre snpe-c --simulations 10000
 
 theta* = (.7, -2.9, -1, -.9, .6); one observation of four draws, here of a fixed key. The exact posterior is sampled
-from the likelihood, and sampled again as the first row. Each method has its defaults; ABC has four epsilons, in units of
-the spread of x over the prior. MMD^2 is the unbiased estimate with a normal kernel as wide as the median distance of
-1,000 exact draws; AUC that of a network of two hidden layers of 50, over five folds, 5,000 draws of each: 0.5 where it
-cannot tell them apart. Needs scikit-learn. About, from the lecture on the paper: MMD and AUC of AALR .05, .59; APT
+from the likelihood, and sampled again as the first row. Each method has its defaults; ABC has four epsilons, in units
+of the spread of x over the prior. MMD^2 is the unbiased estimate with a normal kernel as wide as the median distance
+of 1,000 exact draws; AUC that of a network of two hidden layers of 50, over five folds, 5,000 draws of each: 0.5 where
+it cannot tell them apart. Needs scikit-learn. About, from the lecture on the paper: MMD and AUC of AALR .05, .59; APT
 (SNPE-C) .17, .86; SNPE-A .21, .97; SNPE-B .20, .92; ABC .29 to .51, .98 to .99.
 """
 

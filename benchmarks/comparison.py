@@ -3,10 +3,10 @@
     python benchmarks/comparison.py                                        # hours: every problem, method and budget
     python benchmarks/comparison.py --problems poisson --methods alfi npe --calls 10000 --sets 20
 
-A call is one observation simulated. Problems are data sets of a fixed size at draws of the prior: 20 observations each
-of poisson, linear_regression, multivariate and weinberg, one time series of lotka_volterra. A method that trains has the
-calls for its training, and answers for all data sets; one that answers for one data set alone has as many for each of
-them. All have their defaults.
+A call is one observation simulated. Problems are data sets of a fixed size at draws of the prior: 20 observations
+each of poisson, linear_regression, multivariate and weinberg, one time series of lotka_volterra. A method that trains
+has the calls for its training, and answers for all data sets; one that answers for one data set alone has as many for
+each of them. All have their defaults.
 
 For each: root mean square error of the mean, in standard deviations of the prior, over parameters and data sets; how
 many central 95 % intervals hold the truth; minus the log density of the truth, mean and median over data sets (the mean

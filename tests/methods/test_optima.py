@@ -145,7 +145,7 @@ def test_the_truth_is_where_the_loss_is_stationary_and_a_spoilt_one_is_not(case)
 
 
 def test_every_loss_is_shown_to_have_its_optimum_at_the_truth():
-    """Of balanced NRE and NRE-B below, of ALFI, NPE, FMPE, NPSE and the joint network in files of their own; the histogram has none."""
+    """Others below, or in files of their own: ALFI, and all that learn a posterior. The histogram has none."""
     shown = {name for names, *_ in CASES.values() for name in names}
     learners = {name for name in CATALOGUE if getattr(CATALOGUE[name](), "loss", None) is not None}
     assert learners - shown == {"alfi", "bnre", "fmpe", "joint", "npe", "npse", "nre-b"}

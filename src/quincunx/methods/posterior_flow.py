@@ -187,7 +187,7 @@ class NPE(AbstractLearner):
     card: its name and paper.
     """
 
-    network: Flow | Velocity | Denoiser = Flow(layers=5)
+    network: Flow | Velocity | Denoiser = Flow()
     encoder: AbstractEncoder | Callable[[jax.Array], jax.Array] | None = None
     batch_size: int = eqx.field(static=True, default=128)
     atoms: int | None = eqx.field(static=True, default=None)

@@ -65,7 +65,7 @@ def methods(batch_size: int) -> dict[str, Method]:
     return {
         "histogram": Histogram(reference=at),
         **{make().name: make(reference=at, **batch) for make in (CARL, ROLR, CASCAL, ALICE, RASCAL, ALICES)},
-        **{make().name: make(network=Flow(width=32), **batch) for make in (NLE, SCANDAL)},
+        **{make().name: make(network=Flow(layers=2, width=32), **batch) for make in (NLE, SCANDAL)},
         **{make().name: make(theta_reference=STANDARD_MODEL, **batch) for make in (SALLY, SALLINO)},
     }
 

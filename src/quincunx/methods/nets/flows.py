@@ -31,13 +31,13 @@ class Flow(eqx.Module):
 
     Fields
     ------
-    layers: autoregressive layers; one is enough for a single dimension.
+    layers: autoregressive layers; of a single dimension there is one.
     width: of the two hidden layers of the network in each of them.
     knots: of the splines; 0 for affine layers, of which more are needed.
     members: flows in the ensemble, trained side by side; the estimate is their mean density.
     """
 
-    layers: int = eqx.field(static=True, default=2)
+    layers: int = eqx.field(static=True, default=5)
     width: int = eqx.field(static=True, default=50)
     knots: int = eqx.field(static=True, default=8)
     members: int = eqx.field(static=True, default=1)

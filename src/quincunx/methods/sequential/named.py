@@ -13,7 +13,7 @@ from ..ratio import NRE
 from .rounds import Rounds
 
 TRAINING = Training(4000, 5e-4)
-AFFINE = Flow(layers=5, knots=0)  # near to the normals that SNPE-A divides; splines bend where a quotient is large
+AFFINE = Flow(knots=0)  # near to the normals that SNPE-A divides; splines bend where a quotient is large
 
 
 def TSNPE(*, learner: NPE = NPE(), number: int = 5, training: Training = TRAINING) -> Rounds:
