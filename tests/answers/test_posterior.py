@@ -22,6 +22,25 @@ def normal():
     return qx.MixturePosterior(space, jnp.array([[1.0, -1.0, 0.5, *np.log([0.1, 0.2, 0.3])]]))
 
 
+def test_a_draw_at_an_end_of_the_support_does_no_harm():
+    """Of 7 million uniform draws one is 0 in float32, which is infinitely far on the unconstrained scale."""
+    prior = qx.Prior(share=dist.Uniform(0, 1), other=dist.Normal(0, 1))
+    theta = np.array([[0.0, 1.0], [0.3, -1.0], [0.7, 0.5]], np.float32)
+    space = Space.of(prior, theta)
+    np.testing.assert_allclose(space.location, np.asarray(Space.of(prior, theta[1:]).location))
+    assert float(space.encode(theta)[0, 0]) == space.encoded(theta)[0, 0] == -20
+    assert not bool(space.inside(theta)[1][0])
+    assert np.isfinite(np.asarray(space.decode(space.encode(theta)))).all()
+    sims = qx.Simulations(jnp.tile(theta, (100, 1)), jnp.zeros((300, 1)), at_an_end)
+    for method in (qx.NPE(network=qx.Flow(1, 8, 4)), qx.FMPE(network=qx.Velocity((8,), 2))):
+        assert np.isfinite(float(method.loss(method.build(KEY, sims), sims, KEY)))
+
+
+@qx.simulator(qx.Prior(share=dist.Uniform(0, 1), other=dist.Normal(0, 1)))
+def at_an_end(key, theta):
+    return theta["share"] + 0.0 * theta["other"]
+
+
 def test_the_highest_density():
     # ten clouds of 1,024 in three dimensions, the last 2 ** -9 wide: within a twentieth of a standard deviation
     np.testing.assert_allclose(normal().map, [1, -1, 0.5], atol=0.015)

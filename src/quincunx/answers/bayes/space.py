@@ -15,6 +15,7 @@ from ...core.prior import Prior
 from ...core.solution import Array
 
 LOG_2PI = float(np.log(2 * np.pi))
+FARTHEST = 20.0  # standard deviations, for what is infinitely far; of 7 million uniform draws one is at an end
 JITTER = 1e-6  # of the variance of points, so that their covariance has a root
 
 
@@ -35,8 +36,7 @@ class Space(AbstractFrozen):
     def of(prior: Prior, theta: Array) -> "Space":
         """The space standardised by theta `(n, dim)`."""
         v = over_rows(lambda rows: _unconstrained(prior, rows), theta).astype(np.float64)
-        # a draw at an end of the support is infinite here: one in 2e7 of a uniform law
-        v = v[np.isfinite(v).all(axis=1)]
+        v = v[np.isfinite(v).all(axis=1)]  # a draw at an end of the support is not
         location, spread = np.mean(v, axis=0), np.maximum(np.std(v, axis=0), 1e-6)
         return Space(jnp.asarray(location, jnp.float32), jnp.asarray(spread, jnp.float32), prior)
 
@@ -46,13 +46,17 @@ class Space(AbstractFrozen):
         return len(self.location)
 
     def encode(self, theta: Array) -> jax.Array:
-        """theta `(..., dim)` -> u `(..., d)`."""
+        """theta `(..., dim)` -> u `(..., d)`; an end of the support, which is infinitely far, is taken to be 20 away."""
+        return jnp.nan_to_num(self._encode(theta), nan=jnp.nan, posinf=FARTHEST, neginf=-FARTHEST)
+
+    def _encode(self, theta: Array) -> jax.Array:
         return (self.prior.unconstrain(theta) - self.location) / self.spread
 
     def encoded(self, theta: Array) -> np.ndarray:
         """`encode` for rows of theta `(n, dim)` that are data, not part of a computation."""
         v = over_rows(lambda rows: _unconstrained(self.prior, rows), theta)
-        return (v - np.asarray(self.location)) / np.asarray(self.spread)
+        u = (v - np.asarray(self.location)) / np.asarray(self.spread)
+        return np.nan_to_num(u, nan=np.nan, posinf=FARTHEST, neginf=-FARTHEST)
 
     def decode(self, u: Array) -> jax.Array:
         """u `(..., d)` -> theta `(..., dim)`, inside the prior's support."""
@@ -71,7 +75,7 @@ class Space(AbstractFrozen):
 
         The ends of the support, where u is infinite, are not inside.
         """
-        u = self.encode(jnp.where(self.prior.contains(theta)[..., None], theta, self.decode(jnp.zeros(self.dim))))
+        u = self._encode(jnp.where(self.prior.contains(theta)[..., None], theta, self.decode(jnp.zeros(self.dim))))
         within = self.prior.contains(theta) & jnp.all(jnp.isfinite(u), axis=-1)
         return jnp.where(within[..., None], u, 0.0), within
 
