@@ -60,6 +60,8 @@ def test_misuse_is_told():
     with pytest.raises(TypeError, match="expected an estimator of the density, such as"):
         qx.censored(tiny.trained("nre", qx.problems.gaussian).value)
     with pytest.raises(ValueError, match="whole numbers"):
+        qx.censored(qx.ExactRatio(qx.problems.poisson))
+    with pytest.raises(ValueError, match="whole numbers"):
         qx.censored(tiny.trained("nle", qx.problems.poisson).value)
     with pytest.raises(ValueError, match="num_points must be at least 2"):
         qx.censored(EXACT, num_points=1)

@@ -12,16 +12,25 @@ from quincunx.checks.local_test import compared
 N, STD = 2000, 0.6
 
 
-def at(observed, width=lambda x: 1.0, shift=lambda x: 0.0, seed=1, dim=2):
-    """For normal posteriors N(x, STD^2) in every parameter, as wide and as far off as functions of the first x say."""
+def at(observed, width=lambda x: 1.0, shift=lambda x: 0.0, seed=1, dim=2, m=1):
+    """For normal posteriors of a mean, as wide and as far off as functions of the first component's mean say.
+
+    m observations N(theta, m STD^2) leave N(their mean, STD^2).
+    """
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(N, dim))
-    theta = x + STD * rng.normal(size=(N, dim))
-    drawn = lambda x: x + STD * (shift(x[:, :1]) + width(x[:, :1]) * rng.normal(size=x.shape))
+    middle = rng.normal(size=(N, dim))
+    theta = middle + STD * rng.normal(size=(N, dim))
+    noise = np.sqrt(m) * STD * rng.normal(size=(N, m, dim))
+    x = middle[:, None] + noise - noise.mean(axis=1, keepdims=True)
+    drawn = lambda middle, count: (
+        middle[:, None]
+        + STD * (shift(middle[:, None, :1]) + width(middle[:, None, :1]) * rng.normal(size=(len(middle), count, dim)))
+    )
     point = np.full((1, dim), observed)
-    draws = drawn(np.broadcast_to(point, (1000, dim)))
     names = tuple("abcdef"[:dim])
-    return compared(rng, theta, drawn(x), x[:, None], draws, point, columns=names, num_exchanges=300)
+    spread = noise[0] - noise[0].mean(axis=0)
+    here, observation = drawn(point, 2000)[0], (point + spread).reshape(m, dim)
+    return compared(rng, theta, drawn(middle, 101), x, here, observation, columns=names, num_exchanges=300)
 
 
 @pytest.mark.parametrize("observed", [-1.0, 0.5])
@@ -46,6 +55,13 @@ def test_a_wrong_one_fails_and_is_told_how(wrong, seen):
     assert not found.passed
     assert "can be told apart. As far as the classifier sees: a should be" in found.message
     assert np.all(seen(*found.fault)), found.fault
+
+
+@pytest.mark.parametrize("m", [20, 100])
+def test_many_observations_hide_nothing(m):
+    assert at(0.5, m=m).passed
+    for fault in ({"width": lambda x: 1.5}, {"width": lambda x: 1 / 1.5}, {"shift": lambda x: 0.5}):
+        assert not at(0.5, m=m, **fault).passed
 
 
 def test_it_is_local():

@@ -40,7 +40,7 @@ def test_with_data_their_own_posterior_is_tested_too(model, tmp_path):
         "--out", tmp_path / "out", "--json",
     ).stdout  # fmt: skip
     tests = json.loads(written)["tests"]
-    assert [test.get("test", "predictive") for test in tests] == ["rank", "coverage", "tarp", "local", "predictive"]
+    assert [test["test"] for test in tests] == ["rank", "coverage", "tarp", "local", "predictive"]
     assert not tests[3]["passed"]  # five times too narrow
     assert "log_rate" in tests[3]["width"]
     said = call("check", "--model", model, "--data", tmp_path / "x.csv", "--observations", 3, code=2).stderr

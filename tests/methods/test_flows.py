@@ -88,10 +88,30 @@ def test_an_ensemble_is_the_mean_density_of_its_members_and_draws_of_all():
     assert flow.sample(KEY, CONDITION, 8).shape == (8, 3)  # no multiple of 3
 
 
+def test_every_member_of_an_ensemble_draws():
+    """Of one draw each for 30 keys none from one of the three members has a chance of 3 (2/3)^30 = 1 in 64,000."""
+    flow = qx.Flow(layers=1, width=9, knots=0, members=3).make(KEY, 3, 3)
+    shift = jnp.zeros((3, 1, 3, 2)).at[..., 0].set(jnp.array([-90.0, 0.0, 90.0])[:, None, None])
+    apart = eqx.tree_at(lambda flow: flow.weights[-1][1], flow, shift)
+    drawn = jax.jit(lambda key: apart.sample(key, CONDITION, 1)[0, 0])
+    assert {round(float(drawn(key)) / 90) for key in jax.random.split(KEY, 30)} == {-1, 0, 1}
+
+
+def test_all_of_many_dimensions_know_those_before():
+    """More than the hidden layers are wide: every number but one depends on another."""
+    flow = perturbed(qx.Flow(layers=1, width=4, knots=0).make(KEY, 12, 1), 0.5)
+    z = jax.random.normal(KEY, (12,))
+    weights = jax.tree.map(lambda leaf: leaf[0], flow.weights)
+    slope = np.asarray(jax.jacfwd(lambda z: flow._drawn(weights, z[None], jnp.ones(1))[0])(z))
+    assert np.all(np.abs(slope[np.tril_indices(12, -1)]) > 0)
+    np.testing.assert_array_equal(slope[np.triu_indices(12, 1)], 0)
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"knots": -1}, "knots must not be negative"),
+        ({"knots": -1}, "knots must be 0, for affine layers, or from 2 to 100, got -1"),
+        ({"knots": 1}, "knots must be 0, for affine layers, or from 2 to 100, got 1"),
         ({"layers": 0}, "layers must be at least 1"),
         ({"members": 0}, "members must be at least 1"),
     ],

@@ -14,7 +14,10 @@ from scipy.stats import qmc
 
 from ..core.simulator import AbstractSimulator
 from ..core.solution import Array
+from ..sample.simulate import simulate
 from .estimates import AbstractDensity, AbstractRatio
+
+NUM_LOOKED_AT = 64  # observations, to see whether all are whole numbers
 
 
 class CensoredDensity(AbstractRatio):
@@ -49,7 +52,7 @@ class CensoredDensity(AbstractRatio):
 
 
 def censored(estimator: AbstractDensity, *, num_points: int = 256) -> CensoredDensity:
-    """An estimator for observations that are known to lie between two numbers.
+    """An estimator for observations that are known to lie between two numbers. The simulator is run 64 times.
 
     Parameters
     ----------
@@ -79,7 +82,8 @@ def censored(estimator: AbstractDensity, *, num_points: int = 256) -> CensoredDe
         raise TypeError(
             f"expected an estimator of the density, such as what qx.NLE() trained, got {type(estimator).__name__}"
         )
-    if estimator.whole:
+    some = np.asarray(simulate(jax.random.key(0), estimator.simulator, num_simulations=NUM_LOOKED_AT).x)
+    if np.all(some == np.round(some)):
         raise ValueError("these observations are whole numbers: add up the probabilities of those that are possible")
     if num_points < 2:
         raise ValueError(f"num_points must be at least 2, got {num_points}")

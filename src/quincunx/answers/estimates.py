@@ -7,7 +7,7 @@
 """
 
 import abc
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -66,14 +66,7 @@ class AbstractRatio(AbstractEstimator):
 
 
 class AbstractDensity(AbstractRatio):
-    """A ratio that is the likelihood itself: `log_ratio` is log p(x | theta).
-
-    Fields
-    ------
-    whole: whether observations are whole numbers, and it is the log of a probability.
-    """
-
-    whole: eqx.AbstractVar[bool]
+    """A ratio that is the likelihood itself: `log_ratio` is log p(x | theta)."""
 
 
 class AbstractPosteriorEstimator(AbstractEstimator):
@@ -87,7 +80,6 @@ class AbstractPosteriorEstimator(AbstractEstimator):
 class ExactRatio(AbstractDensity):
     """The true log-density of a benchmark simulator, as a ratio to judge others by."""
 
-    whole: ClassVar[bool] = False  # it may be: a simulator does not say
     simulator: AbstractJaxSimulator = eqx.field(static=True)
     event_shape: tuple[int, ...] = eqx.field(static=True)
 

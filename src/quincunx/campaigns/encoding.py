@@ -39,6 +39,8 @@ def _registry() -> dict[str, type]:
     """Name -> class: every record, enumeration and module of `ROOMS`, but simulators, which may start programs."""
     importlib.import_module("quincunx.methods")
     importlib.import_module("quincunx.answers.answer")
+    importlib.import_module("quincunx.answers.censored")
+    importlib.import_module("quincunx.answers.bayes.reweighted")
     importlib.import_module("quincunx.checks.calibration")
     classes: dict[str, type] = {layer.__name__: layer for layer in LAYERS}
     for module in [module for name, module in sorted(sys.modules.items()) if name.startswith(ROOMS)]:

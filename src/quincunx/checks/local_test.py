@@ -1,12 +1,14 @@
 """Is the posterior right for these data? A test at one x, where ranks and coverage are averages over all x.
 
-    f(theta, x) = 1 for theta that made x, -1 for theta drawn from q(. | x), as well as it can be told
-    t = mean of f(theta, x_o)^2 over draws of q(. | x_o)
+    f(z, x) = 1 for theta that made x, -1 for theta drawn from q(. | x), as well as it can be told
+    z       = (theta - mean of q(. | x)) / its standard deviations, by further draws
+    t       = mean of f(z, x_o)^2 over draws of q(. | x_o)
 
 Where q is the posterior, nothing can be told: f is about 0. How large t becomes by chance is known from the same
 regression with the two thetas of each x exchanged at random, which changes nothing if q is right (local classifier
 two-sample test; Linhart, Gramfort and Rodrigues 2023, arXiv:2306.03580). The classifier is a ridge regression on random
-features of both, solved once for all exchanges.
+features of both, solved once for all exchanges. It sees all of z, and of x what `_summaries` says: theta in the units
+of its own posterior is as easy to judge from a thousand observations as from one.
 """
 
 import dataclasses
@@ -16,18 +18,20 @@ import jax
 import numpy as np
 
 from ..answers.answer import posterior
+from ..answers.bayes.product import AbstractSampler
 from ..answers.estimates import AbstractEstimator
 from ..core.names import options_checked
-from ..core.progress import AbstractProgress, NoProgress
+from ..core.progress import AbstractProgress
 from ..core.solution import Array, Key, Solution, rng_of
-from ..sample.simulate import simulate
-from .classifier import features_of
+from .classifier import MOST_COMPONENTS, features_of
+from .posterior_tests import problems, trained
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEVEL = 0.01  # a p-value below it fails
-NUM_DRAWS = 1000  # of the posterior in question
+NUM_DRAWS = 1000  # of the posterior in question, and as many that say where it is
+NUM_EACH = 101  # of the posterior of every problem: one to compare, the others say where it is
 RIDGE = 1.0
 MOST_EXCESS = 0.9
 
@@ -116,6 +120,8 @@ def local_test(
     *,
     num_problems: int = 2000,
     num_exchanges: int = 500,
+    sampler: AbstractSampler | None = None,
+    level: float = LEVEL,
     progress: AbstractProgress | None = None,
 ) -> LocalTest:
     """Test the posterior of one data set by simulations of others.
@@ -127,44 +133,65 @@ def local_test(
     x: observations `(m, *event)` whose posterior is in question.
     num_problems: simulated data sets of as many observations.
     num_exchanges: random exchanges that say what happens by chance.
+    sampler: see `posterior_tests`.
+    level: a p-value below it fails.
     progress: told about every problem.
 
     Raises
     ------
     ValueError: observations of the wrong shape or with NaN, or in a number that the estimator is not for.
     """
-    net = estimator.value if isinstance(estimator, Solution) else estimator
-    if not isinstance(net, AbstractEstimator):
-        raise TypeError(f"estimator: expected what `train` returned, got {type(net).__name__}")
-    observed, reporter = np.asarray(net.observations(x)), progress or NoProgress()
-    data_key, draw_key, own_key, draws_key, random_key = jax.random.split(key, 5)
-    count = len(observed)
-    sims = simulate(data_key, net.simulator, num_simulations=num_problems, num_observations=count, progress=reporter)
-    others = np.empty(sims.theta.shape)
-    reporter.start("check", len(others))
-    for row in range(len(others)):
-        posterior_key, sample_key = jax.random.split(jax.random.fold_in(draw_key, row))
-        others[row] = posterior(net, sims.x[row], key=posterior_key).sample(sample_key, 1)[0]
-        reporter.advance(1)
-    reporter.finish()
-    draws = np.asarray(posterior(net, observed, key=own_key).sample(draws_key, NUM_DRAWS))
-    pairs = (np.asarray(sims.theta), others, np.asarray(sims.x))
-    return compared(rng_of(random_key), *pairs, draws, observed, columns=net.prior.columns, num_exchanges=num_exchanges)
+    net = trained(estimator)
+    observed = np.asarray(net.observations(x))
+    problem_key, own_key, draws_key, random_key = jax.random.split(key, 4)
+    theta, draws, seen = [], [], []
+    for true, data, found, sample_key in problems(
+        problem_key, net, num_problems, NUM_EACH, len(observed), sampler, progress
+    ):
+        theta.append(true)
+        draws.append(np.asarray(found.sample(sample_key, NUM_EACH)))
+        seen.append(data)
+    here = np.asarray(posterior(net, observed, key=own_key, sampler=sampler).sample(draws_key, 2 * NUM_DRAWS))
+    pairs = np.asarray(theta), np.asarray(draws), np.asarray(seen), here, observed
+    rng = rng_of(random_key)
+    return compared(rng, *pairs, columns=net.prior.columns, num_exchanges=num_exchanges, level=level)
 
 
 def compared(
-    rng: np.random.Generator, theta: np.ndarray, others: np.ndarray, x: np.ndarray, draws: np.ndarray,
+    rng: np.random.Generator, theta: np.ndarray, draws: np.ndarray, x: np.ndarray, here: np.ndarray,
     observed: np.ndarray, *, columns: tuple[str, ...], num_exchanges: int = 500, level: float = LEVEL,
 ) -> LocalTest:  # fmt: skip
-    """The test, from theta `(n, dim)` that made x `(n, m, *event)`, others drawn for it, and draws at `observed`."""
-    seen = x.reshape(len(x), -1)
-    here = np.broadcast_to(observed.reshape(1, -1), (len(draws), seen.shape[1]))
-    rows = np.concatenate([np.concatenate([theta, others, draws]), np.concatenate([seen, seen, here])], axis=1)
-    n = len(theta)
+    """The test, from theta `(n, dim)` that made x `(n, m, *event)`, draws for it `(n, S, dim)`, and `here` for the data.
+
+    Of the draws for one x the first stands beside theta, the others say where they are and how wide; so half of `here`.
+    """
+    centre, scale = draws[:, 1:].mean(axis=1), draws[:, 1:].std(axis=1) + 1e-30
+    n, half = len(theta), len(here) // 2
+    shown, rest = here[:half], here[half:]
+    z = np.concatenate([(theta - centre) / scale, (draws[:, 0] - centre) / scale, (shown - rest.mean(0)) / rest.std(0)])
+    told = _summaries(rng, np.concatenate([x, observed[None]]), MOST_COMPONENTS - theta.shape[1])
+    rows = np.concatenate([z, np.concatenate([told[:n], told[:n], np.repeat(told[n:], half, axis=0)])], axis=1)
     features = np.concatenate(features_of(rng, rows[: 2 * n], rows[2 * n :], [np.zeros(len(rows))]))
     unlike = features[:n] - features[n : 2 * n]
     signs = np.concatenate([np.ones((n, 1)), rng.choice([-1.0, 1.0], size=(n, num_exchanges))], axis=1)
     curvature = features[: 2 * n].T @ features[: 2 * n] + RIDGE * np.eye(features.shape[1])
     excess = features[2 * n :] @ np.linalg.solve(curvature, unlike.T @ signs)
     found = np.mean(excess**2, axis=0)
-    return LocalTest(float(found[0]), found[1:], level, np.asarray(draws), excess[:, 0], tuple(columns))
+    return LocalTest(float(found[0]), found[1:], level, shown, excess[:, 0], tuple(columns))
+
+
+def _summaries(rng: np.random.Generator, x: np.ndarray, most: int) -> np.ndarray:
+    """Of data sets x `(n, m, *event)`, `(n, k)` with k at most `most`.
+
+    One observation as it is; of several mean, deviation, smallest and largest of every component. Where those are more
+    than `most`, random directions of them.
+    """
+    flat = x.reshape(*x.shape[:2], -1).astype(np.float64)
+    several = x.shape[1] > 1
+    told = (
+        np.concatenate([each(flat, axis=1) for each in (np.mean, np.std, np.min, np.max)], 1) if several else flat[:, 0]
+    )
+    if told.shape[1] <= max(most, 1):
+        return told
+    told = (told - told.mean(axis=0)) / np.maximum(told.std(axis=0), 1e-30)
+    return told @ rng.normal(size=(told.shape[1], max(most, 1))) / np.sqrt(told.shape[1])

@@ -15,7 +15,7 @@ they are small. TARP, with points that depend on the data, may see it.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +24,7 @@ import numpy as np
 from scipy.stats import kstest, kstwo
 
 from ..answers.answer import posterior
+from ..answers.bayes.posterior import AbstractPosterior
 from ..answers.bayes.product import AbstractSampler
 from ..answers.bayes.sampling.tempered import Tempered
 from ..answers.estimates import AbstractEstimator, AbstractRatio
@@ -114,6 +115,34 @@ class UniformityTest:
         return ax
 
 
+def trained(estimator: AbstractEstimator | Solution[Any]) -> AbstractEstimator:
+    """The estimator of a solution, or itself; raises `TypeError` for what is neither."""
+    net = estimator.value if isinstance(estimator, Solution) else estimator
+    if not isinstance(net, AbstractEstimator):
+        raise TypeError(f"estimator: expected what `train` returned, got {type(net).__name__}")
+    return net
+
+
+def problems(
+    key: Key, net: AbstractEstimator, num_problems: int, num_draws: int, num_observations: int | None,
+    sampler: AbstractSampler | None, progress: AbstractProgress | None,
+) -> Iterator[tuple[np.ndarray, np.ndarray, AbstractPosterior, Key]]:  # fmt: skip
+    """Theta `(dim,)` from the prior, data `(m, *event)`, their posterior, and a key to draw so many of it with."""
+    count = num_observations or getattr(net, "num_observations", 1)
+    if sampler is None and isinstance(net, AbstractRatio):
+        sampler = Tempered(num_draws=max(FEWEST_SAMPLED, 3 * num_draws))
+    reporter = progress or NoProgress()
+    data_key, draw_key = jax.random.split(key)
+    sims = simulate(data_key, net.simulator, num_simulations=num_problems, num_observations=count, progress=reporter)
+    theta, x = np.asarray(sims.theta), np.asarray(sims.x)
+    reporter.start("check", len(theta))
+    for row in range(len(theta)):
+        posterior_key, sample_key = jax.random.split(jax.random.fold_in(draw_key, row))
+        yield theta[row], x[row], posterior(net, x[row], key=posterior_key, sampler=sampler), sample_key
+        reporter.advance(1)
+    reporter.finish()
+
+
 def rank_test(theta: Array, draws: Array, *, columns: Sequence[str] = (), level: float = LEVEL) -> UniformityTest:
     """Simulation-based calibration: the rank of the truth among draws, in every parameter.
 
@@ -194,26 +223,15 @@ def posterior_tests(
     TypeError: a sampler for an estimator that has its posterior at once.
     ValueError: a number of observations that the estimator is not for.
     """
-    net = estimator.value if isinstance(estimator, Solution) else estimator
-    if not isinstance(net, AbstractEstimator):
-        raise TypeError(f"estimator: expected what `train` returned, got {type(net).__name__}")
-    count = num_observations or getattr(net, "num_observations", 1)
-    if sampler is None and isinstance(net, AbstractRatio):
-        sampler = Tempered(num_draws=max(FEWEST_SAMPLED, 3 * num_draws))
-    reporter = progress or NoProgress()
-    data_key, draw_key = jax.random.split(key)
-    sims = simulate(data_key, net.simulator, num_simulations=num_problems, num_observations=count, progress=reporter)
-    theta, x = np.asarray(sims.theta, np.float64), np.asarray(sims.x)
-    draws = np.empty((len(theta), num_draws, theta.shape[1]))
-    densities = np.empty((len(theta), 1 + num_draws))
-    reporter.start("check", len(theta))
-    for row in range(len(theta)):
-        posterior_key, sample_key = jax.random.split(jax.random.fold_in(draw_key, row))
-        found = posterior(net, x[row], key=posterior_key, sampler=sampler)
-        draws[row] = found.sample(sample_key, num_draws)
-        densities[row] = found.log_prob(np.concatenate([sims.theta[row : row + 1], draws[row]]).astype(np.float32))
-        reporter.advance(1)
-    reporter.finish()
+    net = trained(estimator)
+    theta, draws, densities = [], [], []
+    given = (num_problems, num_draws, num_observations, sampler, progress)
+    for true, _, found, sample_key in problems(key, net, *given):
+        drawn = np.asarray(found.sample(sample_key, num_draws))
+        densities.append(found.log_prob(np.concatenate([true[None], drawn])))
+        theta.append(true)
+        draws.append(drawn)
+    theta, draws, densities = (np.asarray(each, np.float64) for each in (theta, draws, densities))
     names = net.prior.columns
     coverage = coverage_test(densities[:, 0], densities[:, 1:])
     return rank_test(theta, draws, columns=names), coverage, tarp_test(theta, draws)

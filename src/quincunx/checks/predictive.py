@@ -128,6 +128,7 @@ class PredictiveTest:
         """All that is worth keeping as JSON."""
         low, middle, high = np.quantile(sets_of(self.simulated), [0.025, 0.5, 0.975], axis=0).tolist()
         return {
+            "test": "predictive",
             "columns": list(self.columns),
             "observed": self.observed.tolist(),
             "predicted": {"q025": low, "q50": middle, "q975": high},

@@ -58,6 +58,7 @@ def check(
         estimator = load_estimator(model, attached)
         net = getattr(estimator, "value", estimator)
         key = jax.random.key(defaults.SEED if seed is None else seed)
+        local_key, ask_key, predict_key = (jax.random.fold_in(key, turn) for turn in range(1, 4))
         counted = {"num_problems": problems, "progress": RichProgress()}
         x = None
         if data is not None:
@@ -67,7 +68,6 @@ def check(
             observations = len(x)
         found: list[Any] = [*posterior_tests(key, net, num_draws=draws, num_observations=observations, **counted)]
         if x is not None:
-            local_key, ask_key, predict_key = jax.random.split(key, 3)
             found.append(local_test(local_key, net, x, **counted))
             found.append(predictive_test(predict_key, net.simulator, posterior(net, x, key=ask_key), x))
         trusted = all(test.passed for test in found)

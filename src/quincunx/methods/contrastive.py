@@ -26,7 +26,7 @@ from .method import Card
 from .ratio import AbstractPairing, AbstractPart, RatioMethod, RatioOptions, View
 
 
-class Joint(AbstractPairing):
+class Drawn(AbstractPairing):
     """Every x beside the theta that it was drawn at; the part makes the others."""
 
     makes: ClassVar[tuple[str, ...]] = ("label",)
@@ -82,10 +82,10 @@ def _with_other_thetas(view: View, count: int) -> jax.Array:
 def NREB(*, num_classes: int = 10, **options: Unpack[RatioOptions]) -> RatioMethod:
     """NRE-B: the true theta among several, for a ratio up to a factor that depends on x. Needs no gold."""
     card = Card("nre-b", "Durkan et al. 2020, arXiv:2002.03712")
-    return RatioMethod(card, (OneOfMany(num_classes),), Joint(), free=True, **options)
+    return RatioMethod(card, (OneOfMany(num_classes),), Drawn(), free=True, **options)
 
 
 def NREC(*, num_classes: int = 5, gamma: float = 1.0, **options: Unpack[RatioOptions]) -> RatioMethod:
     """NRE-C: the true theta among several, or among none of them. Needs no gold."""
     card = Card("nre-c", "Miller et al. 2022, arXiv:2210.06170")
-    return RatioMethod(card, (OneOfManyOrNone(num_classes, gamma),), Joint(), **options)
+    return RatioMethod(card, (OneOfManyOrNone(num_classes, gamma),), Drawn(), **options)

@@ -206,7 +206,10 @@ class Joint(AbstractLearner):
         return JointLoss(self.batch_size)
 
     def check(self, sims: Batch) -> None:
-        require_origin(self.name, one_record(sims))
+        sims = one_record(sims)
+        require_origin(self.name, sims)
+        if sims.weight is not None:
+            raise ValueError("weights: joint has no loss for them; take qx.NPE()")
 
     def gather(self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Simulations:
         return sets(key, simulator, budget, progress)

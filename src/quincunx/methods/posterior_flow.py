@@ -144,7 +144,7 @@ class PosteriorLoss(AbstractLoss):
     ------
     batch_size: sets in a step.
     atoms: u that each x stands beside, its own and those of other sets; None for the first loss. Of an ensemble it is
-        the mean density that is judged then, otherwise every member by itself.
+        the mean density that is judged then, and with weights; otherwise every member by itself.
     """
 
     batch_size: int = eqx.field(static=True, default=128)
@@ -207,6 +207,8 @@ class NPE(AbstractLearner):
     def check(self, sims: Batch) -> None:
         sims = one_record(sims)
         require_origin(self.name, sims)
+        if sims.weight is not None and self.atoms is not None:
+            raise ValueError("weights and atoms both put right where theta was drawn: drop one of them")
         if sims.weight is not None and not isinstance(self.network, Flow):
             raise ValueError("weights: a continuous flow has no density at hand in training; give network=qx.Flow()")
 

@@ -66,6 +66,7 @@ class ReweightedPosterior(AbstractPosterior):
         theta = np.asarray(source.sample(draw_key, num_draws))
         log_w = np.asarray(_log_ratio(under, learnt_under or whole.prior, theta), np.float64)
         log_w += 0.0 if source is whole else np.asarray(whole.log_prob(theta) - source.log_prob(theta), np.float64)
+        log_w = np.where(np.isnan(log_w), -np.inf, log_w)  # zero over zero
         if not np.isfinite(log_w).any():
             raise ValueError(
                 f"no draw of the posterior lies inside {under}: the data contradict it, or it is the wrong one"
@@ -89,8 +90,9 @@ class ReweightedPosterior(AbstractPosterior):
 
     def log_prob(self, theta: Array) -> jax.Array:
         ratio = _log_ratio(self.under, self.learnt_under or self.whole.prior, theta)
-        found = self.whole.log_prob(theta) + ratio - self.log_evidence
-        return jnp.where(jnp.isneginf(ratio), -jnp.inf, found)  # outside of all: zero over zero
+        whole = self.whole.log_prob(theta)
+        nowhere = jnp.isneginf(ratio) | jnp.isneginf(whole)  # where the ratio may be one of zeros
+        return jnp.where(nowhere, -jnp.inf, whole + ratio - self.log_evidence)
 
 
 def _log_ratio(new: Prior, old: Prior | AbstractPosterior, theta: Array) -> jax.Array:

@@ -46,7 +46,7 @@ class Space(AbstractFrozen):
         return len(self.location)
 
     def encode(self, theta: Array) -> jax.Array:
-        """theta `(..., dim)` -> u `(..., d)`; an end of the support, which is infinitely far, is taken to be 20 away."""
+        """theta `(..., dim)` -> u `(..., d)`; an end of the support, infinitely far, is taken to be 20 away."""
         return jnp.nan_to_num(self._encode(theta), nan=jnp.nan, posinf=FARTHEST, neginf=-FARTHEST)
 
     def _encode(self, theta: Array) -> jax.Array:

@@ -15,7 +15,7 @@ class Spline(eqx.Module):
 
     Fields
     ------
-    knots: how many bins there are, each with a width and a height of its own.
+    knots: how many pieces there are, each with a width and a height of its own; at least 2.
     """
 
     knots: int = eqx.field(static=True)

@@ -87,6 +87,12 @@ class Rounds(AbstractSearch):
                 f"{self.learner.name} learns the same wherever theta is drawn, and nothing elsewhere: give "
                 "way='posterior'"
             )
+        later = self.then or self.learner
+        if self.way == "posterior" and self._sets and not (isinstance(later, NPE) and later.atoms):
+            raise ValueError(
+                f"{later.name} would learn the posterior under the last answer instead of the prior: give "
+                "then=qx.NPE(atoms=10), or another way"
+            )
         if not isinstance(self.before, AbstractSearch | None):
             raise TypeError(f"before: expected a search such as qx.ABC(), got {type(self.before).__name__}")
         if self.before is not None and self.way != "truncated":
@@ -113,13 +119,13 @@ class Rounds(AbstractSearch):
                 f"num_simulations: {budget.num_simulations} observations make {count} sets of {size} in each of "
                 f"{parts} rounds; give at least {FEWEST_SETS * parts * size}, or fewer rounds"
             )
-        first_key, key = jax.random.split(key)
+        first_key, start_key, key = jax.random.split(key, 3)
         place, begun = self._begun(first_key, simulator, x, budget._replace(num_simulations=count * size), progress)
         if start is not None:
-            place = self._next(first_key, place, start, count)
+            place = self._next(start_key, place, start, count)
         rounds: list[Round] = []
         for turn in range(self.number):
-            theta_key, x_key, ask_key, cut_key, *keys = jax.random.split(jax.random.fold_in(key, turn), 7)
+            theta_key, x_key, ask_key, cut_key, next_key, *keys = jax.random.split(jax.random.fold_in(key, turn), 8)
             theta = place.sample(theta_key, count)
             sims = simulate(x_key, simulator, theta=theta, num_observations=size, progress=progress)
             known = self._known([*rounds, Round(place, sims)])
@@ -127,7 +133,7 @@ class Rounds(AbstractSearch):
             answer = self._answer(cut_key, posterior(found.value, x, key=ask_key), place)
             rounds.append(Round(place, sims, answer, found.value, found.warnings))
             if turn + 1 < self.number:
-                place = self._next(cut_key, place, answer, count)
+                place = self._next(next_key, place, answer, count)
         return _solution(rounds, begun)
 
     def _begun(

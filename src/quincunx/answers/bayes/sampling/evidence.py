@@ -46,8 +46,10 @@ def evidence(key: Key, target: Target, u: np.ndarray) -> Evidence:
     drawn = mixture.sample(rng, NUM_DRAWN)
     found = np.asarray(_log_density(target, put((drawn * spread + centre).astype(np.float32))), np.float64)
     log_w = found - mixture.log_prob(drawn) + np.log(spread).sum()
+    log_w = np.where(np.isnan(log_w), -np.inf, log_w)  # far out, where prior and likelihood are both zero
     if not np.isfinite(log_w).any():
-        return Evidence(np.nan, {"evidence_ess": 0.0}, ("the evidence could not be found, and log_prob is NaN",))
+        told = {"log_evidence_std": np.inf, "evidence_ess": 0.0, "evidence_pareto_k": np.inf}
+        return Evidence(np.nan, told, ("the evidence could not be found, and log_prob is NaN",))
     value, _, ess, k = weighed(log_w)
     error = float(np.sqrt(max(1 / ess - 1 / NUM_DRAWN, 0.0)))
     told = {"log_evidence_std": error, "evidence_ess": ess, "evidence_pareto_k": k}

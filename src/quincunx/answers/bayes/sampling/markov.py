@@ -70,6 +70,8 @@ class AbstractChains(AbstractSampler):
             check_count(name, getattr(self, name))
             if getattr(self, name) < fewest:
                 raise ValueError(f"{name} must be at least {fewest}, got {getattr(self, name)}")
+        if self.num_chains > NUM_OPENING:
+            raise ValueError(f"num_chains must be at most {NUM_OPENING}, got {self.num_chains}")
 
     @abc.abstractmethod
     def warmed(self, key: Key, density: Density, z: jax.Array) -> tuple[Any, jax.Array]:

@@ -60,6 +60,8 @@ class Tempered(AbstractSampler):
     def __check_init__(self):
         for name in ("num_repeats", "num_first", "num_sweeps", "num_last_sweeps"):
             check_count(name, getattr(self, name))
+        if self.num_draws is None and self.num_repeats > FEW_DRAWS // FEWEST_PARTICLES:
+            raise ValueError(f"num_repeats: {self.num_repeats} are too many for num_draws=None, give num_draws too")
         if self.num_repeats < 2:
             raise ValueError(f"num_repeats must be at least 2, got {self.num_repeats}: they are compared")
         if self.num_draws is not None:

@@ -176,6 +176,7 @@ class ConditionalTokens(eqx.Module):
         `Space.density` takes all parameters from u to theta. The known ones are in no density, so that is undone.
         """
         y, state = jnp.split(condition, 2, axis=1)
+        u = jnp.where(np.isin(np.arange(self.space.dim), self.asked), u, y[:, : self.space.dim])  # not what theta says
         found = self.field.log_prob(jnp.concatenate([u, y[:, self.space.dim :]], axis=1), state, self.asked)
         known = np.setdiff1d(np.arange(self.space.dim), self.asked)
         volume = lambda u: jnp.log(jnp.abs(jnp.diag(jax.jacfwd(self.space.decode)(u))))[known]
