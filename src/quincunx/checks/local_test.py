@@ -161,9 +161,10 @@ def compared(
     rng: np.random.Generator, theta: np.ndarray, draws: np.ndarray, x: np.ndarray, here: np.ndarray,
     observed: np.ndarray, *, columns: tuple[str, ...], num_exchanges: int = 500, level: float = LEVEL,
 ) -> LocalTest:  # fmt: skip
-    """The test, from theta `(n, dim)` that made x `(n, m, *event)`, draws for it `(n, S, dim)`, and `here` for the data.
+    """The test, from theta `(n, dim)` that made x `(n, m, *event)`, draws for it `(n, S, dim)`, and for the data.
 
-    Of the draws for one x the first stands beside theta, the others say where they are and how wide; so half of `here`.
+    The last are `here` `(s, dim)`, given `observed`. Of the draws for one x the first stands beside theta, the others
+    say where they are and how wide, and so does half of `here`.
     """
     centre, scale = draws[:, 1:].mean(axis=1), draws[:, 1:].std(axis=1) + 1e-30
     n, half = len(theta), len(here) // 2
