@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 import sys
 import textwrap
 
@@ -463,3 +464,14 @@ def test_derived_quantities_come_back_with_their_simulator_and_nothing_else_need
     assert list(qx.load(tmp_path / "p").summary()) == ["a"]
     own = qx.simulator(prior)(lambda key, t: t["a"])
     assert list(qx.load(tmp_path / "p", simulator=own).summary()) == ["a", "square"]
+
+
+def test_what_is_made_of_an_estimator_or_a_posterior_loads_where_nothing_of_it_was_used_before(tmp_path):
+    """In a new process: classes that nobody imported are known all the same."""
+    narrow = qx.Prior(log_rate=dist.Uniform(1.0, 5.0))
+    qx.save(tmp_path / "reweighted", qx.reweighted(KEY, posterior(poisson.prior), narrow, num_draws=200))
+    qx.save(tmp_path / "censored", qx.censored(qx.ExactRatio(BUILT_IN["gaussian_linear"])))
+    script = "import sys, quincunx as qx; print(*(type(qx.load(path)).__name__ for path in sys.argv[1:]))"
+    paths = [tmp_path / "reweighted", tmp_path / "censored"]
+    done = subprocess.run([sys.executable, "-c", script, *paths], capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["ReweightedPosterior", "CensoredDensity"], done.stderr
