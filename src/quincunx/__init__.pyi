@@ -1,4 +1,5 @@
 from . import problems as problems
+from .answers.another_prior import reweighted as reweighted
 from .answers.answer import Answer as Answer
 from .answers.answer import posterior as posterior
 from .answers.bayes.draws import DrawnPosterior as DrawnPosterior
@@ -11,7 +12,6 @@ from .answers.bayes.product import AbstractSampler as AbstractSampler
 from .answers.bayes.product import LikelihoodPosterior as LikelihoodPosterior
 from .answers.bayes.restricted import RestrictedPosterior as RestrictedPosterior
 from .answers.bayes.reweighted import ReweightedPosterior as ReweightedPosterior
-from .answers.bayes.reweighted import reweighted as reweighted
 from .answers.bayes.sampling.markov import NUTS as NUTS
 from .answers.bayes.sampling.markov import MetropolisHastings as MetropolisHastings
 from .answers.bayes.sampling.markov import Slice as Slice
@@ -105,10 +105,11 @@ from .methods.nets.continuous.denoiser import Denoiser as Denoiser
 from .methods.nets.continuous.transformer import Transformer as Transformer
 from .methods.nets.continuous.velocity import Velocity as Velocity
 from .methods.nets.contrast import RatioEstimator as RatioEstimator
+from .methods.nets.densities.flows import Flow as Flow
+from .methods.nets.densities.mixture import Mixture as Mixture
 from .methods.nets.encoder import ImageEncoder as ImageEncoder
 from .methods.nets.encoder import SequenceEncoder as SequenceEncoder
 from .methods.nets.encoder import VectorEncoder as VectorEncoder
-from .methods.nets.flows import Flow as Flow
 from .methods.nets.mlp import MLP as MLP
 from .methods.posterior_flow import FMPE as FMPE
 from .methods.posterior_flow import NPE as NPE
@@ -143,6 +144,10 @@ from .methods.sequential.named import SNPEB as SNPEB
 from .methods.sequential.named import SNPEC as SNPEC
 from .methods.sequential.named import SNRE as SNRE
 from .methods.sequential.named import TSNPE as TSNPE
+from .methods.sequential.proposal import DividedProposal as DividedProposal
+from .methods.sequential.proposal import PosteriorProposal as PosteriorProposal
+from .methods.sequential.proposal import TruncatedProposal as TruncatedProposal
+from .methods.sequential.proposal import WeightedProposal as WeightedProposal
 from .methods.sequential.rounds import Rounds as Rounds
 from .sample.black_box import simulator as simulator
 from .sample.executable import executable as executable

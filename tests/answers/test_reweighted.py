@@ -83,3 +83,10 @@ def test_what_was_learnt_under_a_proposal_is_put_under_the_prior():
 def test_other_parameters_are_refused():
     with pytest.raises(ValueError, match="of the same parameters in the same order"):
         qx.reweighted(KEY, posterior(), qx.Prior(b=dist.Uniform(0.0, 1.0), a=dist.Normal(0.0, 1.0)))
+
+
+def test_what_is_no_posterior_and_no_prior_is_refused():
+    with pytest.raises(TypeError, match=r"posterior: expected one such as qx.posterior\(estimator, x\).* got Prior"):
+        qx.reweighted(KEY, posterior().prior, posterior().prior)
+    with pytest.raises(TypeError, match=r"prior: expected one such as qx.Prior\(...\), got NoneType"):
+        qx.reweighted(KEY, posterior(), None)

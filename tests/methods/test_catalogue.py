@@ -228,7 +228,7 @@ VALUES: dict[Any, tuple[str, Any]] = {  # type or option -> what TOML says, and 
     "num_particles": ("200", 200),
     "summaries": ("'raw'", "raw"),
     "adjust": ("false", False),
-    "before": ("'smcabc'", qx.SMCABC()),
+    "before": ("'smc-abc'", qx.SMCABC()),
     "learner": ("{ batch_size = 64 }", qx.NPE(batch_size=64)),
     "refinement": ("{ search = 'zoom', share = 0.25 }", Refinement(qx.Zoom(), 0.25)),
     bool: ("true", True),

@@ -26,6 +26,7 @@ SMALL = qx.NPE(network=qx.Flow(1, 16, 6))
 TRAINING = qx.Training(num_steps=800, learning_rate=3e-3)
 METHODS = {
     "npe": SMALL,
+    "mixture": qx.NPE(network=qx.Mixture(components=4, widths=(32, 32))),
     "fmpe": qx.FMPE(network=qx.Velocity((48, 48), num_steps=10)),
     "npse": qx.NPSE(network=qx.Denoiser(width=32, layers=2), batch_size=128),
 }
@@ -104,3 +105,8 @@ def test_data_unlike_anything_simulated_get_a_warning(learnt):
     (warning,) = qx.posterior(learnt, [400.0]).warnings
     assert "far from anything simulated" in warning
     assert qx.posterior(learnt, jnp.array([0.3])).warnings == ()
+
+
+def test_a_network_of_another_kind_is_refused():
+    with pytest.raises(TypeError, match=r"network of npe: expected qx.Flow\(\) or qx.Velocity\(\) or .* got MLP"):
+        qx.NPE(network=qx.MLP())

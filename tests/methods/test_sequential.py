@@ -144,11 +144,11 @@ def test_a_restricted_posterior_is_a_density_inside():
     [
         (lambda: qx.Rounds(learner=qx.ALICES()), ValueError, "alices needs log_ratio and score|alices needs label"),
         (lambda: qx.Rounds(learner=qx.ALFI()), ValueError, "alfi closes in by itself"),
-        (lambda: qx.Rounds(learner=qx.NLE()), ValueError, "give way='posterior'"),
+        (lambda: qx.Rounds(learner=qx.NLE()), ValueError, r"give proposal=qx.PosteriorProposal\(\)"),
         (lambda: qx.Rounds(learner=qx.Zoom()), TypeError, "expected a method that trains, such as qx.NPE"),
-        (lambda: qx.Rounds(way="truncate"), ValueError, "way must be one of truncated, posterior"),
+        (lambda: qx.Rounds(proposal="truncated"), TypeError, r"expected one such as qx.TruncatedProposal\(\), got str"),
         (lambda: qx.Rounds(before=qx.NPE()), TypeError, "before: expected a search such as qx.ABC"),
-        (lambda: qx.Rounds(before=qx.ABC(), way="weighted"), ValueError, "give way='truncated'"),
+        (lambda: qx.Rounds(before=qx.ABC(), proposal=qx.WeightedProposal()), ValueError, "give proposal=qx.Trunc"),
         (lambda: qx.Rounds(number=0), ValueError, "number must be at least 1"),
         (lambda: qx.SNPEC(atoms=1), ValueError, "atoms must be from 2 to batch_size"),
         (

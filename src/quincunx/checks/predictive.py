@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from ..answers.bayes.posterior import AbstractPosterior
+from ..answers.bayes.posterior import AbstractPosterior, not_a_posterior
 from ..core.names import options_checked
 from ..core.simulations import Simulations, as_observations
 from ..core.simulator import AbstractSimulator
@@ -244,10 +244,7 @@ def _check(simulator: AbstractSimulator, posterior: AbstractPosterior) -> None:
     if not isinstance(simulator, AbstractSimulator):
         raise not_a_simulator(simulator)
     if not isinstance(posterior, AbstractPosterior):
-        raise TypeError(
-            "posterior: expected one such as qx.posterior(estimator, x), or the field `posterior` of an answer, got "
-            f"{type(posterior).__name__}"
-        )
+        raise not_a_posterior(posterior)
     if posterior.prior.columns != simulator.prior.columns:
         raise ValueError(
             f"the posterior is of {', '.join(posterior.prior.columns)}, and the simulator {simulator.name!r} takes "

@@ -22,7 +22,7 @@ from ..core.fit import Training
 from ..core.names import nearest
 from ..core.solution import Key
 from ..methods import CATALOGUE
-from ..methods.method import AbstractLearner, AbstractSearch, Method
+from ..methods.method import AbstractLearner, AbstractMethod, AbstractSearch, Method
 
 
 def settings(path: str | Path | None, given: Mapping[str, Any], types_of: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +160,10 @@ def _choice(kind: type, value: Any, where: str) -> Any:
     return build(known[name], table, f"{where}.")
 
 
-def _choices(kind: type) -> dict[str, type]:
+def _choices(kind: type) -> dict[str, Callable[..., Any]]:
+    """Name -> what makes it: methods as in the catalogue, others by their class."""
+    if issubclass(kind, AbstractMethod):
+        return {name: make for name, make in CATALOGUE.items() if isinstance(make(), kind)}
     return {choice_name(each, kind): each for each in kind.__subclasses__() if _is_makeable(each)}
 
 

@@ -26,7 +26,9 @@ from ..gold.mine import mine
 from ..sample.simulate import simulate
 from .method import AbstractLearner, Budget, Card, Job, Theta, column, points, require_origin, single
 from .nets.contrast import rms_score
-from .nets.flows import ConditionalFlow, Flow
+from .nets.densities.conditional import AbstractConditional
+from .nets.densities.flows import Flow
+from .nets.densities.mixture import Mixture
 from .nets.inputs import ThetaInput
 from .ratio import gradient_of, score_squared_error
 
@@ -54,7 +56,7 @@ class DensityEstimator(AbstractDensity):
     whole: whether observations are whole numbers.
     """
 
-    flow: ConditionalFlow
+    flow: AbstractConditional
     theta_input: ThetaInput
     standard: Standard
     simulator: AbstractSimulator = eqx.field(static=True)
@@ -62,14 +64,16 @@ class DensityEstimator(AbstractDensity):
     whole: bool = eqx.field(static=True)
 
     @staticmethod
-    def for_simulations(sims: Simulations, *, key: Key | None = None, network: Flow = Flow()) -> "DensityEstimator":
+    def for_simulations(
+        sims: Simulations, *, key: Key | None = None, network: Flow | Mixture = Flow()
+    ) -> "DensityEstimator":
         """An untrained estimator, scaled to the simulations.
 
         Parameters
         ----------
         sims: what it will be trained on, of one observation per row.
         key: random key of the weights; a fixed one if None.
-        network: what the flow is like.
+        network: what the flow is like, or the mixture of normals.
         """
         x = np.asarray(sims.x, np.float64).reshape(len(sims), -1)
         spread = np.std(x, axis=0)
@@ -162,7 +166,7 @@ class DensityMethod(AbstractLearner):
     card: its name and paper.
     alpha: see `DensityLoss`.
     theta: where to simulate `(K, dim)`, in turn; draws from the prior if None.
-    network: what the flow is like.
+    network: what the flow is like, or the mixture of normals.
     batch_size: rows in a step.
     """
 
@@ -170,7 +174,7 @@ class DensityMethod(AbstractLearner):
     refinement: ClassVar[None] = None
     alpha: float | None = eqx.field(static=True)
     theta: Theta | None = None
-    network: Flow = Flow()
+    network: Flow | Mixture = Flow()
     batch_size: int = eqx.field(static=True, default=128)
 
     @property
@@ -204,7 +208,7 @@ class DensityOptions(TypedDict, total=False):
     """What both methods take; see the fields of `DensityMethod`."""
 
     theta: Theta | None
-    network: Flow
+    network: Flow | Mixture
     batch_size: int
 
 

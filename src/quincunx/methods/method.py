@@ -6,6 +6,9 @@ and `finish`. A search answers for one data set. What differs between methods is
 
 import abc
 import dataclasses
+import functools
+import inspect
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -89,6 +92,12 @@ class AbstractMethod(eqx.Module):
 
     card: eqx.AbstractVar[Card]
 
+    def __check_init__(self):
+        for name, kinds in _module_fields(type(self)).items():
+            if not isinstance(value := getattr(self, name), kinds):
+                known = " or ".join(f"qx.{kind.__name__}()" for kind in kinds)
+                raise TypeError(f"{name} of {self.name}: expected {known}, got {type(value).__name__}")
+
     @property
     def name(self) -> str:
         return self.card.name
@@ -97,6 +106,14 @@ class AbstractMethod(eqx.Module):
     @abc.abstractmethod
     def needs(self) -> tuple[str, ...]:
         """The columns of `Simulations` that it learns from, besides theta and x."""
+
+
+@functools.cache
+def _module_fields(kind: type) -> dict[str, tuple[type, ...]]:
+    """The fields that take nothing but values of our own, none of them abstract, such as networks."""
+    found = {name: typing.get_args(hint) or (hint,) for name, hint in typing.get_type_hints(kind).items()}
+    ours = lambda each: inspect.isclass(each) and issubclass(each, eqx.Module) and not inspect.isabstract(each)
+    return {name: kinds for name, kinds in found.items() if all(ours(each) for each in kinds)}
 
 
 class AbstractSearch(AbstractMethod):

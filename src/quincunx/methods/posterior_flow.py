@@ -32,14 +32,16 @@ from .method import AbstractLearner, Budget, Card, Job, require_origin
 from .nets.continuous.denoiser import Denoiser, DenoisingField
 from .nets.continuous.transformer import ConditionalTokens
 from .nets.continuous.velocity import Velocity, VelocityField
+from .nets.densities.conditional import AbstractConditional
+from .nets.densities.flows import Flow
+from .nets.densities.mixture import Mixture
 from .nets.encoder import AbstractEncoder, as_encoder
-from .nets.flows import ConditionalFlow, Flow
 from .nets.novelty import Novelty
 from .nets.set_encoder import SetEncoder
 
 WIDTH = 64  # of the encoder
 FEWEST_SETS = 100
-TrainedFlow = ConditionalFlow | VelocityField | DenoisingField
+TrainedFlow = AbstractConditional | VelocityField | DenoisingField
 AnyFlow = TrainedFlow | ConditionalTokens
 BLOCK = 1024  # draws, or densities, in one call of what was compiled
 
@@ -179,7 +181,7 @@ class NPE(AbstractLearner):
 
     Fields
     ------
-    network: what the flow is like, in layers, `Flow`, or continuous, `Velocity` or `Denoiser`.
+    network: what the flow is like: in layers, `Flow`; a `Mixture` of normals; continuous, `Velocity` or `Denoiser`.
     encoder: what is seen of one observation, see `ALFI`; by its shape if None.
     batch_size: sets in a step.
     atoms: None where theta is drawn from the prior; a number, such as 10, where it is drawn elsewhere, see
@@ -187,7 +189,7 @@ class NPE(AbstractLearner):
     card: its name and paper.
     """
 
-    network: Flow | Velocity | Denoiser = Flow()
+    network: Flow | Mixture | Velocity | Denoiser = Flow()
     encoder: AbstractEncoder | Callable[[jax.Array], jax.Array] | None = None
     batch_size: int = eqx.field(static=True, default=128)
     atoms: int | None = eqx.field(static=True, default=None)
@@ -197,7 +199,7 @@ class NPE(AbstractLearner):
 
     def __check_init__(self):
         as_encoder(self.encoder, ())
-        if self.atoms is not None and not isinstance(self.network, Flow):
+        if self.atoms is not None and not self.network.has_density:
             raise ValueError("atoms: a continuous flow has no density at hand in training; give network=qx.Flow()")
 
     @property
@@ -209,7 +211,7 @@ class NPE(AbstractLearner):
         require_origin(self.name, sims)
         if sims.weight is not None and self.atoms is not None:
             raise ValueError("weights and atoms both put right where theta was drawn: drop one of them")
-        if sims.weight is not None and not isinstance(self.network, Flow):
+        if sims.weight is not None and not self.network.has_density:
             raise ValueError("weights: a continuous flow has no density at hand in training; give network=qx.Flow()")
 
     def gather(self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress) -> Simulations:

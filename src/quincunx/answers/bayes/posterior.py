@@ -202,3 +202,10 @@ def _spread_points(dim: int, count: int) -> np.ndarray:
     half = qmc.Sobol(dim, scramble=True, rng=0).random(2 ** max(3, (count // 2 - 1).bit_length()))
     normal = ndtri(half)
     return np.concatenate([normal, -normal]).astype(np.float32)
+
+
+def not_a_posterior(given: object) -> TypeError:
+    """The error for what was given in place of a posterior."""
+    found = type(given).__name__
+    such = "one such as qx.posterior(estimator, x), or the field `posterior` of an answer"
+    return TypeError(f"posterior: expected {such}, got {found}")

@@ -7,7 +7,6 @@ again in proportion. It is as good as the draws that still count are many; where
 one, nothing is known beyond the old. With a proposal in the place of the old prior it is what SNPE-A does.
 """
 
-import dataclasses
 from collections.abc import Mapping
 
 import equinox as eqx
@@ -16,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...core.batches import put
-from ...core.names import options_checked
 from ...core.prior import Prior
 from ...core.solution import Array, Key, rng_of
 from .draws import systematic
@@ -24,7 +22,6 @@ from .importance import doubts, weighed
 from .posterior import AbstractPosterior, picked
 
 NUM_DRAWS = 20_000
-MOST_OUTSIDE = 0.01  # of the new prior, where the old one is zero
 
 
 class ReweightedPosterior(AbstractPosterior):
@@ -102,44 +99,3 @@ def _log_ratio(new: Prior, old: Prior | AbstractPosterior, theta: Array) -> jax.
     anywhere = jnp.asarray(new.sample(jax.random.key(0), 1)[0])
     within = jnp.where(inside[..., None], theta, anywhere)
     return jnp.where(inside, new.log_prob(within) - old.log_prob(theta), -jnp.inf)
-
-
-@options_checked()
-def reweighted(
-    key: Key, posterior: AbstractPosterior, prior: Prior, *, num_draws: int = NUM_DRAWS
-) -> ReweightedPosterior:
-    """The posterior under another prior.
-
-    Parameters
-    ----------
-    key: random key.
-    posterior: of any method.
-    prior: of the same parameters, in the same order.
-    num_draws: of the posterior, which are weighted by the ratio of the priors.
-
-    Returns
-    -------
-    A posterior with as many draws. A warning says when too few of them count, and when the new prior reaches beyond the
-    old one, where nothing was learnt.
-
-    Raises
-    ------
-    ValueError: other parameters, or no draw inside the new prior.
-    """
-    if prior.columns != posterior.prior.columns:
-        raise ValueError(
-            f"the posterior is of {', '.join(posterior.prior.columns)}, the prior of {', '.join(prior.columns)}: give "
-            "a prior of the same parameters in the same order"
-        )
-    key, prior_key = jax.random.split(key)
-    found = ReweightedPosterior.of(key, posterior, prior, None, num_draws)
-    outside = 1 - float(np.mean(np.asarray(posterior.prior.contains(prior.sample(prior_key, 4096)))))
-    beyond = (_beyond(outside),) if outside > MOST_OUTSIDE else ()
-    return dataclasses.replace(found, warnings=(*beyond, *found.warnings))
-
-
-def _beyond(share: float) -> str:
-    return (
-        f"{100 * share:.2g} % of the new prior lies where the old one is zero: nothing was learnt there, and the "
-        "posterior is zero; learn with a wider prior"
-    )

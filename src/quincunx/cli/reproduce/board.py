@@ -18,7 +18,7 @@ from ...gold.reference import MarginalReference, PointReference
 from ...methods import ALICE, ALICES, CARL, CASCAL, NLE, RASCAL, ROLR, SALLINO, SALLY, SCANDAL
 from ...methods.door import train
 from ...methods.method import Method
-from ...methods.nets.flows import Flow
+from ...methods.nets.densities.flows import Flow
 from ...methods.nets.mlp import MLP
 from ...problems import galton, galton_board, galton_distribution, galton_positions
 from .figures import save

@@ -16,7 +16,7 @@ from ...gold.reference import PointReference
 from ...methods import ALICE, ALICES, CARL, CASCAL, NLE, RASCAL, ROLR, SALLINO, SALLY, SCANDAL, Histogram
 from ...methods.door import train
 from ...methods.method import Method
-from ...methods.nets.flows import Flow
+from ...methods.nets.densities.flows import Flow
 from ...problems import eft
 from ...sample.simulate import simulate
 from .figures import save

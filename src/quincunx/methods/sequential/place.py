@@ -64,13 +64,14 @@ class Place:
             value = np.where(region.contains(theta), value, -np.inf)
         return value
 
-    def kept(self, rounds: Sequence[Simulations]) -> Simulations:
-        """The simulations of all rounds that lie in the regions."""
-        theta, x = (np.concatenate([np.asarray(getattr(each, name)) for each in rounds]) for name in ("theta", "x"))
-        inside = np.ones(len(theta), bool)
-        for region in self.regions:
-            inside &= region.contains(theta)
-        return Simulations(put(theta[inside]), put(x[inside]), rounds[0].simulator)
+
+def kept(rounds: Sequence[Simulations], regions: Sequence[Dense] = ()) -> Simulations:
+    """The simulations of all rounds that lie in the regions."""
+    theta, x = (np.concatenate([np.asarray(getattr(each, name)) for each in rounds]) for name in ("theta", "x"))
+    inside = np.ones(len(theta), bool)
+    for region in regions:
+        inside &= region.contains(theta)
+    return Simulations(put(theta[inside]), put(x[inside]), rounds[0].simulator)
 
 
 def weighted(sims: Simulations, places: Sequence[Place]) -> Simulations:

@@ -14,6 +14,7 @@ it gives the density, by the method of Runge and Kutta: a density shows an error
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -42,6 +43,7 @@ class Denoiser(eqx.Module):
     width: int = eqx.field(static=True, default=128)
     layers: int = eqx.field(static=True, default=4)
     num_steps: int = eqx.field(static=True, default=30)
+    has_density: ClassVar[bool] = False  # at hand in training
 
     def __check_init__(self):
         for name, value in [("width", self.width), ("layers", self.layers), ("num_steps", self.num_steps)]:

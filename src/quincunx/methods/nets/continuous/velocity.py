@@ -7,6 +7,8 @@ Its optimum is the mean velocity of all paths through y_t. Following it from noi
 t = 1; backwards, with its divergence, the density.
 """
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ class Velocity(eqx.Module):
 
     widths: tuple[int, ...] = eqx.field(static=True, default=(128, 128, 128, 128))
     num_steps: int = eqx.field(static=True, default=20)
+    has_density: ClassVar[bool] = False  # at hand in training
 
     def __check_init__(self):
         MLP(self.widths)

@@ -13,17 +13,18 @@ only its own outputs are evaluated, and nothing is compiled to make a flow.
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...core.solution import Key, rng_of
+from ....answers.bayes.space import LOG_2PI
+from ....core.solution import Key, rng_of
+from .conditional import AbstractConditional
 from .elements import Affine, Spline
 
-LOG_2PI = float(np.log(2 * np.pi))
 MOST_KNOTS = 100
 
 
@@ -42,6 +43,7 @@ class Flow(eqx.Module):
     width: int = eqx.field(static=True, default=50)
     knots: int = eqx.field(static=True, default=8)
     members: int = eqx.field(static=True, default=1)
+    has_density: ClassVar[bool] = True  # in training
 
     def __check_init__(self):
         for name, value in [("layers", self.layers), ("width", self.width), ("members", self.members)]:
@@ -71,7 +73,7 @@ def _linear(rng: np.random.Generator, shape: tuple[int, int], num_in: int, num_o
     return drawn(num_out, num_in), drawn(num_out)
 
 
-class ConditionalFlow(eqx.Module):
+class ConditionalFlow(AbstractConditional):
     """A masked autoregressive flow for p(y | condition), y standardised; or several, of which it is the mean.
 
     Fields
@@ -85,21 +87,10 @@ class ConditionalFlow(eqx.Module):
     element: Spline | Affine
     event_dim: int = eqx.field(static=True)
 
-    def loss(self, key: Key, y: jax.Array, condition: jax.Array) -> jax.Array:
-        """Minus the mean log density, `()`; every member for itself."""
-        return -jnp.mean(self.each(y, condition))
-
-    def log_prob(self, y: jax.Array, condition: jax.Array) -> jax.Array:
-        """Log density `(n,)` of y `(n, event_dim)` under conditions `(n, condition_dim)`."""
-        found = self.each(y, condition)
-        return jax.scipy.special.logsumexp(found, axis=0) - np.log(len(found))
-
     def each(self, y: jax.Array, condition: jax.Array) -> jax.Array:
-        """Log density `(members, n)` by every member."""
         return self._over_members(lambda weights: self._log_prob(weights, y, condition))
 
     def sample(self, key: Key, condition: jax.Array, num_samples: int) -> jax.Array:
-        """Draws of y `(num_samples, event_dim)` under one condition `(condition_dim,)`, of all members alike."""
         members = len(self.weights[0][0])
         z_key, order_key = jax.random.split(key)
         z = jax.random.normal(z_key, (members, -(-num_samples // members), self.event_dim))
