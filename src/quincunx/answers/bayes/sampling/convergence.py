@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+DISAGREEMENT = 1.05  # R above which there is a warning
 TINY = 1e-30
 
 

@@ -32,7 +32,7 @@ from ....core.solution import Array, Key, rng_of
 from ...estimates import AbstractRatio
 from ..product import AbstractSampler, LikelihoodPosterior, Target
 from ..space import Frame
-from .convergence import bulk_ess, r_hat
+from .convergence import DISAGREEMENT, bulk_ess, r_hat
 from .evidence import evidence
 from .tempered import check_found, nan_doubts, opened
 
@@ -40,8 +40,7 @@ Density = Callable[[jax.Array], jax.Array]
 
 NUM_OPENING, NUM_FIRST = 1024, 40  # particles that the chains begin among, and draws of the prior for each
 COUNTING = 4.0  # draws of the prior that count there, for each chain
-DISAGREEMENT = 1.05  # R-hat above which there is a warning
-FEWEST = 400  # effective draws, likewise (Vehtari et al. 2021)
+FEWEST = 400  # effective draws, below which there is a warning (Vehtari et al. 2021)
 MOST_DIVERGENT = 0.01  # share of the steps of NUTS, likewise
 ACCEPTED = 0.234  # share of moves that a random walk is adapted to (Roberts, Gelman and Gilks 1997)
 STEP_WIDTH = 2.0  # of slices, in standard deviations

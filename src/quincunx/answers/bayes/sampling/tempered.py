@@ -18,22 +18,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ....core.batches import put
+from ....core.batches import bucket, put
 from ....core.names import check_count
 from ....core.solution import Array, Key
 from ...estimates import AbstractRatio
 from ..product import AbstractSampler, LikelihoodPosterior, Target, without_nan
-from .convergence import agreement
+from .convergence import DISAGREEMENT, agreement
 
-NUM_DRAWS, FEW_DRAWS = 10_240, 1024  # in all repeats; the second for data sets of more than MANY observations
-MANY = 30
+NUM_DRAWS, FEW_DRAWS = 10_240, 1024  # in all repeats, at most and at least
+WORK = 65_536  # draws times observations that are tried for, between these
 FEWEST_PARTICLES = 64  # in a repeat
 LEAPS = 0.2  # share of moves that add a difference whole
 EFFECTIVE = 0.5  # share of particles that count after a step
 SMALLEST_STEP = 1e-7  # of the power
 MOST_STEPS = 200
-DISAGREEMENT = 1.05  # of the repeats (Gelman and Rubin's R), above which there is a warning
-EVIDENCE_SPREAD = 0.5  # standard deviation of their log-evidences, likewise
+EVIDENCE_SPREAD = 0.5  # standard deviation of the repeats' log-evidences, above which there is a warning
 
 
 class Tempered(AbstractSampler):
@@ -44,7 +43,8 @@ class Tempered(AbstractSampler):
 
     Fields
     ------
-    num_draws: in all repeats; 10,240 if None, and 1,024 for more than 30 observations.
+    num_draws: in all repeats; if None 10,240 for up to 4 observations, fewer for more, such as 2,048 for 20, and 1,024
+        for 48 and more.
     num_repeats: each from draws of its own; they are compared.
     num_first: draws of the prior for each draw that is wanted; more find narrower modes.
     num_sweeps: moves of every particle between two steps.
@@ -75,7 +75,7 @@ class Tempered(AbstractSampler):
     def posterior(self, key: Key, estimator: AbstractRatio, x: Array) -> LikelihoodPosterior:
         target_key, *keys = jax.random.split(key, self.num_repeats + 1)
         target = Target.of(target_key, estimator, x)
-        count = (self.num_draws or (NUM_DRAWS if len(x) <= MANY else FEW_DRAWS)) // self.num_repeats
+        count = (self.num_draws or _num_draws(len(x))) // self.num_repeats
         return self._pooled(target, x, [_repeat(self, target, each, count) for each in keys])
 
     def _pooled(self, target: Target, x: Array, found: list["_Repeat"]) -> LikelihoodPosterior:
@@ -90,6 +90,11 @@ class Tempered(AbstractSampler):
         told["log_evidence_std"] = float(np.std(evidence, ddof=1))
         draws, x = put(_pooled(theta, evidence)), put(np.asarray(x, np.float32))
         return LikelihoodPosterior(target.space, target.estimator, x, draws, log_evidence, told, doubts)
+
+
+def _num_draws(num_observations: int) -> int:
+    """A power of two, so that few are compiled."""
+    return min(NUM_DRAWS, max(FEW_DRAWS, 1 << ((WORK // bucket(num_observations)).bit_length() - 1)))
 
 
 def check_found(log_evidence: np.ndarray) -> None:
