@@ -6,7 +6,8 @@
 A call is one observation simulated. Problems are data sets of a fixed size at draws of the prior: 20 observations
 each of poisson, linear_regression, multivariate and weinberg, one time series of lotka_volterra. A method that trains
 has the calls for its training, and answers for all data sets; one that answers for one data set alone has as many for
-each of them. All have their defaults.
+each of them. All have their defaults: "alfi" is the machine by `train`, "infer alfi" what `infer` makes of it, a short
+training and then rounds for the one data set.
 
 For each: root mean square error of the mean, in standard deviations of the prior, over parameters and data sets; how
 many central 95 % intervals hold the truth; minus the log density of the truth, mean and median over data sets (the mean
@@ -30,7 +31,7 @@ from quincunx.methods.method import AbstractSearch
 from quincunx.problems import BUILT_IN
 
 SIZES = {"poisson": 20, "linear_regression": 20, "multivariate": 20, "weinberg": 20, "lotka_volterra": 1}
-METHODS = ("alfi", "npe", "nre", "nle", "snpe-c", "smc-abc", "nes", "avo", "zoom")
+METHODS = ("alfi", "infer alfi", "npe", "nre", "nle", "snpe-c", "smc-abc", "nes", "avo", "zoom")
 CALLS = (1000, 10_000, 100_000, 1_000_000)
 COLUMNS = ("problem", "method", "calls")
 
@@ -38,7 +39,8 @@ COLUMNS = ("problem", "method", "calls")
 def trained(name: str, method: str, calls: int) -> tuple[Callable[[Any, Any], Any], float]:
     """A function (key, x) -> posterior, and the seconds of its training."""
     simulator, begun = BUILT_IN[name], time.perf_counter()
-    if isinstance(CATALOGUE[method](), AbstractSearch):
+    method, for_one = method.removeprefix("infer "), method.startswith("infer ")
+    if for_one or isinstance(CATALOGUE[method](), AbstractSearch):
         given = {"num_simulations": calls, "progress": qx.NoProgress()}
         return lambda key, x: qx.infer(key, simulator, x, method, **given).posterior, 0.0
     key = jax.random.key(0)
@@ -73,15 +75,50 @@ def measured(name: str, method: str, calls: int, sets: int) -> dict[str, Any]:
     }
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a row for each problem, number of calls and method."""
+    lines = [
+        "| problem | calls | method | RMSE | coverage | -log q, median | mean | train, s | a data set, s |",
+        "|---" * 9 + "|",
+    ]
+    for row in sorted(rows, key=lambda row: (list(SIZES).index(row["problem"]), row["calls"])):
+        told = "{rmse:.3f} | {coverage:.2f} | {nll_median:.2f} | {nll_mean:.2f} | {train_s:.0f} | {answer_s:.1f}"
+        found = f"{row['failed'].split(':')[0]} failed" + " |" * 5 if "failed" in row else told.format(**row)
+        lines.append(f"| {row['problem']} | {row['calls']:,} | {row['method']} | {found} |")
+    return "\n".join(lines)
+
+
+def drawn(rows: list[dict[str, Any]], path: Path) -> None:
+    """RMSE over the number of calls, a panel for each problem, a line for each method."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(SIZES), figsize=(3.2 * len(SIZES), 3.4), sharey=True, layout="constrained")
+    for axis, problem in zip(axes, SIZES, strict=True):
+        for place, method in enumerate(METHODS):
+            own = [row for row in rows if (row["problem"], row["method"]) == (problem, method) and "failed" not in row]
+            own.sort(key=lambda row: row["calls"])
+            style = {"color": f"C{place}", "marker": "os^vD"[place % 5], "lw": 2.5 if "alfi" in method else 1}
+            axis.loglog([row["calls"] for row in own], [row["rmse"] for row in own], label=method, **style)
+        axis.set(title=problem, xlabel="simulator calls")
+    axes[0].set_ylabel("RMSE / spread of the prior")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS))
+    figure.savefig(path, dpi=80)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--methods", nargs="+", choices=CATALOGUE, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--calls", nargs="+", type=int, default=list(CALLS))
     parser.add_argument("--sets", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("comparison.json"))
+    parser.add_argument("--figure", type=Path, help="draw what is in the file OUT, instead of running anything")
     options = parser.parse_args()
     rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    if options.figure:
+        drawn(rows, options.figure)
+        print(table(rows))
+        return
     done = {tuple(row[column] for column in COLUMNS) for row in rows}
     wanted = [(p, m, calls) for p in options.problems for calls in options.calls for m in options.methods]
     for case in wanted:
