@@ -32,7 +32,7 @@ from quincunx.methods.method import AbstractSearch
 
 SLCP = qx.problems.SBIBM["slcp"]
 THETA = np.array([0.7, -2.9, -1.0, -0.9, 0.6], np.float32)
-EPSILONS = (2.0, 1.0, 0.5, 0.25)
+EPSILONS = (2.0, 1.0, 0.7, 0.5)
 NUM_DRAWS, NUM_KERNEL = 5000, 1000
 METHODS = ("nre", "nre-b", "nle", "snpe-c", "snpe-a", "snpe-b")
 

@@ -76,16 +76,21 @@ def measured(name: str, method: str, calls: int, sets: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a row for each problem, number of calls and method."""
-    lines = [
-        "| problem | calls | method | RMSE | coverage | -log q, median | mean | train, s | a data set, s |",
-        "|---" * 9 + "|",
-    ]
-    for row in sorted(rows, key=lambda row: (list(SIZES).index(row["problem"]), row["calls"])):
-        told = "{rmse:.3f} | {coverage:.2f} | {nll_median:.2f} | {nll_mean:.2f} | {train_s:.0f} | {answer_s:.1f}"
-        found = f"{row['failed'].split(':')[0]} failed" + " |" * 5 if "failed" in row else told.format(**row)
-        lines.append(f"| {row['problem']} | {row['calls']:,} | {row['method']} | {found} |")
+    """Markdown: for each number of calls a row for each method, in it RMSE, coverage and the median of -log q."""
+    found = {tuple(row[column] for column in COLUMNS): row for row in rows}
+    lines = []
+    for calls in sorted({row["calls"] for row in rows}):
+        lines += [f"\n| {calls:,} calls | {' | '.join(SIZES)} |", "|---" * (1 + len(SIZES)) + "|"]
+        for method in METHODS:
+            cells = [_cell(found.get((problem, method, calls))) for problem in SIZES]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    return "refused" if "failed" in row else "{rmse:.3f}, {coverage:.2f}, {nll_median:.1f}".format(**row)
 
 
 def drawn(rows: list[dict[str, Any]], path: Path) -> None:

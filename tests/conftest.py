@@ -1,6 +1,7 @@
 """Settings that must be made before JAX and Matplotlib are imported. What is set outside wins.
 
-Four fifths of the time of the tests would go to XLA's optimiser, for programs that run a few times: it is switched off.
+Four fifths of the time of the tests would go to XLA's optimiser, for programs that run a few times: it is switched off,
+and so are its newer emitters of fused loops, which take twice the time of the older ones to compile a training step.
 Threads of OpenBLAS only stand in one another's way, for the small systems of equations that there are.
 Compiled functions are kept in `.jax_cache`, which all workers of pytest-xdist share; delete the folder at will. In
 memory each holds some pieces of mapped memory, of which Linux gives a process no more than 65,530 as a rule: between
@@ -11,13 +12,17 @@ and the package refuses them with messages of its own.
 
 import gc
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+if version("jaxlib").startswith("0.10."):  # later ones do not know it, and stop
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -1,6 +1,7 @@
 """Every method of the catalogue at settings that train in a moment, and what it learns then: nothing good."""
 
 import functools
+import typing
 from typing import Any
 
 import jax
@@ -24,7 +25,6 @@ NETWORKS |= {
     qx.Denoiser: qx.Denoiser(8, 1, 2),
     qx.Transformer: qx.Transformer(8, 2, 1, 2),
 }
-NETWORKS |= {qx.Flow | qx.Velocity | qx.Denoiser: NETWORKS[qx.Flow]}
 SEARCH = {
     "learner": qx.NPE(network=qx.Flow(1, 8, 4), batch_size=64),
     "number": 2,
@@ -52,8 +52,9 @@ def method(name: str, **options: Any) -> AbstractMethod:
     """By the types of its options: a new method of a known kind needs no line here."""
     known = options_of(CATALOGUE[name])
     small = {option: value for option, value in SMALL.items() if option in known}
-    if known.get("network") in NETWORKS:
-        small["network"] = NETWORKS[known["network"]]
+    if "network" in known:
+        first, *_ = typing.get_args(known["network"]) or (known["network"],)
+        small["network"] = NETWORKS[first]
     return CATALOGUE[name](**{**small, **options})
 
 

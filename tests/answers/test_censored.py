@@ -48,7 +48,7 @@ def test_what_is_known_counts_as_before_and_what_is_missing_not_at_all():
 def test_the_posterior_given_that_it_lies_beyond_a_limit():
     """First measurement missing, second above 1: a normal of variance 4 + .25 cut at 1 says what the mean is."""
     ends = np.array([[[-9.0, 1.0], [9.0, 9.0]]], np.float32)
-    posterior = qx.posterior(qx.censored(EXACT, num_points=1024), ends)
+    posterior = qx.posterior(qx.censored(EXACT), ends)
     spread = np.sqrt(4.25)
     hazard = norm.pdf(1 / spread) / norm.sf(1 / spread)
     # 10,000 draws of a sampler, whose repeats count for less: six standard errors of 2,500 independent ones

@@ -139,13 +139,16 @@ def test_records_of_different_sizes_share_every_step():
     assert abs(slope - alone) > 0.3
 
 
-def test_early_stopping_keeps_the_best_parameters():
-    training = Training(num_steps=4000, learning_rate=0.5, patience=3)
+@pytest.mark.parametrize("patience", [3, 0.05])
+def test_early_stopping_keeps_the_best_parameters(patience):
+    """After so many epochs without a better one, or such a share of all that there would be."""
+    training = Training(num_steps=4000, learning_rate=0.5, patience=patience)
     solution = fit(jax.random.key(7), NET, LeastSquares(), SIMS, training=training)
     losses = solution.history["validation_loss"]
     assert solution.status is Status.STOPPED_EARLY
     assert solution.statistics["best_epoch"] == int(np.argmin(losses))
-    assert len(losses) - 1 - int(np.argmin(losses)) == 3
+    every = 4000 * solution.statistics["num_epochs"] // solution.statistics["num_steps"]
+    assert len(losses) - 1 - int(np.argmin(losses)) == (patience if patience >= 1 else round(patience * every))
 
 
 def test_a_loss_that_is_not_finite_is_reported_as_what_it_is():
@@ -247,6 +250,7 @@ def test_kill_9_leaves_a_checkpoint_that_resumes(tmp_path):
     ("settings", "message"),
     [
         ({"num_steps": 0}, "num_steps must be at least 1"),
+        ({"patience": 0}, "patience must be None or positive"),
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
         ({"average": 1.0}, r"average must be None or in \(0, 1\), got 1\.0"),
         ({"validation_fraction": 1.0}, r"validation_fraction must be in \[0, 1\)"),

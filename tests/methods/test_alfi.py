@@ -280,9 +280,12 @@ def test_the_layout_keeps_to_the_budget():
     assert single.x.shape == (50, 100)  # too few for calibration
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(None, (100, 3000)), (12, (100, 100)), (2000, (100, 2300))])
+SIZES = [(None, (100, 3000)), (12, (12, 12)), (100, (100, 115)), (2000, (100, 2300))]
+
+
+@pytest.mark.parametrize(("count", "sizes"), SIZES)
 def test_sets_are_laid_out_for_the_data_at_hand(count, sizes):
-    """Small sets, of which there are many, and some 15 % larger than the data."""
+    """Small sets, of which there are many, and some 15 % larger than the data; of few observations just as many."""
     assert alfi._sizes_for(count) == sizes
 
 

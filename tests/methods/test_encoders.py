@@ -89,11 +89,11 @@ def test_extremes_along_learnt_directions_find_a_hidden_edge():
     ("simulator", "encoder", "words"),
     [
         (series, None, "a sequence: log spectra"),
-        (series, qx.VectorEncoder(), "numbers: warped"),
+        pytest.param(series, qx.VectorEncoder(), "numbers: warped", marks=pytest.mark.slow),
         (series, Products(eqx.nn.Linear(2, 4, key=KEY)), "a network of your own, Products"),
         (stripes, None, "a convolutional network"),
-        (stripes, qx.ImageEncoder(channels=(4,)), "a convolutional network"),
-        (stripes, qx.SequenceEncoder(), "a sequence: log spectra"),
+        pytest.param(stripes, qx.ImageEncoder(channels=(4,)), "a convolutional network", marks=pytest.mark.slow),
+        pytest.param(stripes, qx.SequenceEncoder(), "a sequence: log spectra", marks=pytest.mark.slow),
     ],
 )
 def test_a_machine_is_trained_with_it_and_says_so(simulator, encoder, words):

@@ -108,5 +108,25 @@ def test_data_unlike_anything_simulated_get_a_warning(learnt):
 
 
 def test_a_network_of_another_kind_is_refused():
-    with pytest.raises(TypeError, match=r"network of npe: expected qx.Flow\(\) or qx.Velocity\(\) or .* got MLP"):
+    with pytest.raises(TypeError, match=r"network of npe: expected qx.Flow\(\) or qx.Mixture\(\) or .* got MLP"):
         qx.NPE(network=qx.MLP())
+
+
+def test_many_data_sets_at_once_are_as_one_by_one(learnt):
+    x = np.linspace(-1.5, 1.5, 7).reshape(7, 1)
+    draws = learnt.sample(KEY, x, 4000)
+    assert draws.shape == (4000, 7, 1)
+    density = np.asarray(learnt.log_prob(draws[:5], x))
+    assert density.shape == (5, 7)
+    for row in (0, 6):
+        alone = qx.posterior(learnt, x[row])
+        np.testing.assert_allclose(density[:, row], alone.log_prob(draws[:5, row]), rtol=1e-3, atol=1e-3)
+        # two means of 4,000 draws: five standard errors are exceeded by chance once in two million times
+        gap = abs(draws[:, row].mean() - alone.sample(jax.random.key(1), 4000).mean())
+        assert gap < 5 * np.sqrt(2 / 4000) * float(alone.std[0])
+    with pytest.raises(ValueError, match=r"x: expected data sets of shape \(B, 1\), got \(7,\)"):
+        learnt.sample(KEY, x[:, 0], 10)
+    with pytest.raises(ValueError, match=r"theta: expected shape \(S, 7, 1\), got \(5, 6, 1\)"):
+        learnt.log_prob(draws[:5, :6], x)
+    with pytest.raises(ValueError, match="NaN"):
+        learnt.sample(KEY, np.full((2, 1), np.nan), 10)

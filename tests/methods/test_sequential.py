@@ -65,7 +65,10 @@ def _near_two():
     return qx.MixturePosterior(Space.of(sharp.prior, np.asarray(sharp.prior.constrain(u))), jnp.zeros((1, 2)))
 
 
-@pytest.mark.parametrize("name", ROUNDS)
+QUICK = ("tsnpe", "snpe-a", "snpe-c", "snle")  # a weighted loss, and a search before, have tests of their own below
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in ROUNDS])
 def test_rounds_close_in(name):
     """The posterior is N(x, 0.2) in a prior of width 8."""
     answer = qx.infer(KEY, sharp, [2.0], ROUNDS[name], num_simulations=1500, progress=QUIET)

@@ -53,6 +53,7 @@ def test_it_finds_the_exact_posterior_in_its_budget():
         assert 0.9 * 60_000 < found.num_simulator_calls <= 60_000
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """Of 40 data sets, 95 % intervals of two parameters: fewer than 33 hold it with a chance below 1e-3, for each."""
     sims = qx.simulate(KEY, bell, num_simulations=40, num_observations=50)

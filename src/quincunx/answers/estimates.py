@@ -77,6 +77,18 @@ class AbstractPosteriorEstimator(AbstractEstimator):
         """The posterior given observations x `(m, *event)` that were checked; its history, and warnings about it."""
 
 
+class AbstractAmortised(AbstractPosteriorEstimator):
+    """Gives posteriors for many data sets at a time, which is faster than one by one."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key, x: Array, num_samples: int) -> jax.Array:
+        """Draws theta `(num_samples, B, dim)` of the posteriors of B data sets x `(B, m, *event)`."""
+
+    @abc.abstractmethod
+    def log_prob(self, theta: Array, x: Array) -> jax.Array:
+        """Log density `(S, B)` at theta `(S, B, dim)` of the posteriors of B data sets x `(B, m, *event)`."""
+
+
 class ExactRatio(AbstractDensity):
     """The true log-density of a benchmark simulator, as a ratio to judge others by."""
 

@@ -27,7 +27,7 @@ from ..answers.answer import posterior
 from ..answers.bayes.posterior import AbstractPosterior
 from ..answers.bayes.product import AbstractSampler
 from ..answers.bayes.sampling.tempered import Tempered
-from ..answers.estimates import AbstractEstimator, AbstractRatio
+from ..answers.estimates import AbstractAmortised, AbstractEstimator, AbstractRatio
 from ..core.names import options_checked
 from ..core.progress import AbstractProgress, NoProgress
 from ..core.solution import Array, Key, Solution
@@ -128,19 +128,26 @@ def problems(
     sampler: AbstractSampler | None, progress: AbstractProgress | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, AbstractPosterior, Key]]:  # fmt: skip
     """Theta `(dim,)` from the prior, data `(m, *event)`, their posterior, and a key to draw so many of it with."""
-    count = num_observations or getattr(net, "num_observations", 1)
     if sampler is None and isinstance(net, AbstractRatio):
         sampler = Tempered(num_draws=max(FEWEST_SAMPLED, 3 * num_draws))
     reporter = progress or NoProgress()
     data_key, draw_key = jax.random.split(key)
-    sims = simulate(data_key, net.simulator, num_simulations=num_problems, num_observations=count, progress=reporter)
-    theta, x = np.asarray(sims.theta), np.asarray(sims.x)
+    theta, x = simulated(data_key, net, num_problems, num_observations, reporter)
     reporter.start("check", len(theta))
     for row in range(len(theta)):
         posterior_key, sample_key = jax.random.split(jax.random.fold_in(draw_key, row))
         yield theta[row], x[row], posterior(net, x[row], key=posterior_key, sampler=sampler), sample_key
         reporter.advance(1)
     reporter.finish()
+
+
+def simulated(
+    key: Key, net: AbstractEstimator, num_problems: int, num_observations: int | None, progress: AbstractProgress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Theta `(n, dim)` from the prior, and data `(n, m, *event)` of the size that the estimator is for."""
+    count = num_observations or getattr(net, "num_observations", 1)
+    sims = simulate(key, net.simulator, num_simulations=num_problems, num_observations=count, progress=progress)
+    return np.asarray(sims.theta), np.asarray(sims.x)
 
 
 def rank_test(theta: Array, draws: Array, *, columns: Sequence[str] = (), level: float = LEVEL) -> UniformityTest:
@@ -224,17 +231,42 @@ def posterior_tests(
     ValueError: a number of observations that the estimator is not for.
     """
     net = trained(estimator)
-    theta, draws, densities = [], [], []
-    given = (num_problems, num_draws, num_observations, sampler, progress)
-    for true, _, found, sample_key in problems(key, net, *given):
-        drawn = np.asarray(found.sample(sample_key, num_draws))
-        densities.append(found.log_prob(np.concatenate([true[None], drawn])))
-        theta.append(true)
-        draws.append(drawn)
-    theta, draws, densities = (np.asarray(each, np.float64) for each in (theta, draws, densities))
+    if isinstance(net, AbstractAmortised) and sampler is None:
+        placed = _all_at_once(key, net, num_problems, num_draws, num_observations, progress)
+    else:
+        placed = _one_by_one(key, net, num_problems, num_draws, num_observations, sampler, progress)
+    theta, draws, densities = placed
     names = net.prior.columns
     coverage = coverage_test(densities[:, 0], densities[:, 1:])
     return rank_test(theta, draws, columns=names), coverage, tarp_test(theta, draws)
+
+
+# theta (n, dim), draws (n, S, dim), log densities of both (n, 1 + S)
+Placed = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _all_at_once(
+    key: Key, net: AbstractAmortised, num_problems: int, num_draws: int, num_observations: int | None,
+    progress: AbstractProgress | None,
+) -> Placed:  # fmt: skip
+    data_key, draw_key = jax.random.split(key)
+    theta, x = simulated(data_key, net, num_problems, num_observations, progress or NoProgress())
+    draws = np.asarray(net.sample(draw_key, x, num_draws))
+    densities = net.log_prob(np.concatenate([theta[None], draws]), x)
+    return theta, np.swapaxes(draws, 0, 1), np.asarray(densities).T
+
+
+def _one_by_one(
+    key: Key, net: AbstractEstimator, num_problems: int, num_draws: int, num_observations: int | None,
+    sampler: AbstractSampler | None, progress: AbstractProgress | None,
+) -> Placed:  # fmt: skip
+    theta, draws, densities = [], [], []
+    for true, _, found, sample_key in problems(key, net, num_problems, num_draws, num_observations, sampler, progress):
+        drawn = np.asarray(found.sample(sample_key, num_draws))
+        densities.append(np.asarray(found.log_prob(np.concatenate([true[None], drawn]))))
+        theta.append(true)
+        draws.append(drawn)
+    return np.stack(theta), np.stack(draws), np.stack(densities)
 
 
 class Plotted(Protocol):

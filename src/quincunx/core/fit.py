@@ -36,7 +36,8 @@ class Training:
         2019, arXiv:1711.05101); of use when simulations are few.
     clip_norm: gradients with a larger global norm are scaled down to it.
     validation_fraction: share of the simulations held out; 0 for none.
-    patience: stop when the validation loss has not improved for this many epochs; None for never.
+    patience: stop when the validation loss has not improved for this many epochs, or, below 1, for this share of all
+        that there would be; None for never.
     average: keep an exponential moving average of the weights, such as 0.999 for one over the last thousand steps: it
         is what is validated and returned. None for the weights themselves.
     """
@@ -46,7 +47,7 @@ class Training:
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     validation_fraction: float = 0.1
-    patience: int | None = None
+    patience: int | float | None = None
     average: float | None = None
 
     def __post_init__(self):
@@ -56,7 +57,7 @@ class Training:
             ("weight_decay", self.weight_decay >= 0, "zero or positive"),
             ("clip_norm", self.clip_norm > 0, "positive"),
             ("validation_fraction", 0 <= self.validation_fraction < 1, "in [0, 1)"),
-            ("patience", self.patience is None or self.patience >= 1, "None or at least 1"),
+            ("patience", self.patience is None or self.patience > 0, "None or positive"),
             ("average", self.average is None or 0 < self.average < 1, "None or in (0, 1)"),
         ]:
             if not ok:
@@ -187,6 +188,8 @@ def fit(
     batches = _Batches.of(None, train_rows, loss.batch_size)
     held = None if held_rows is None else _Batches.of(None, held_rows, loss.batch_size)
     num_epochs = -(-training.num_steps // batches.number)
+    patience = np.inf if training.patience is None else training.patience
+    patience = patience if patience >= 1 else max(1, round(patience * num_epochs))
     data = tuple(_padded(part) for part in parts)
     numbers = (training.num_steps, training.learning_rate, training.weight_decay, training.clip_norm, training.average)
     pace = _Pace(*(None if number is None else np.float32(number) for number in numbers))
@@ -219,7 +222,7 @@ def fit(
             if saver is not None:
                 saver.save_if_due((state, losses))
             reporter.advance(1, f"loss {shown if np.isfinite(shown) else value:.3f}")
-            if training.patience is not None and epoch - int(state.best_epoch) >= training.patience:
+            if epoch - int(state.best_epoch) >= patience:
                 status = Status.STOPPED_EARLY
                 break
     except KeyboardInterrupt as interrupt:

@@ -18,10 +18,11 @@ import numpy as np
 
 from ..answers.bayes.posterior import NUM_POINTS, AbstractPosterior
 from ..answers.bayes.space import Space
-from ..answers.estimates import AbstractPosteriorEstimator
-from ..core.batches import filled, put
+from ..answers.estimates import AbstractAmortised
+from ..core.batches import bucket, filled, put
 from ..core.fit import Training
 from ..core.loss import AbstractLoss, Batch
+from ..core.names import check_count
 from ..core.prior import Prior
 from ..core.progress import AbstractProgress
 from ..core.simulations import Simulations
@@ -44,6 +45,7 @@ FEWEST_SETS = 100
 TrainedFlow = AbstractConditional | VelocityField | DenoisingField
 AnyFlow = TrainedFlow | ConditionalTokens
 BLOCK = 1024  # draws, or densities, in one call of what was compiled
+SETS = 16  # data sets whose posteriors are drawn from, or evaluated, side by side
 
 
 class FlowPosterior(AbstractPosterior):
@@ -102,7 +104,7 @@ def _log_prob(space: Space, flow: AnyFlow, condition: jax.Array, theta: Array) -
     return space.density(theta, lambda u: flow.log_prob(u, jnp.broadcast_to(condition, (len(u), *condition.shape))))
 
 
-class PosteriorFlow(AbstractPosteriorEstimator):
+class PosteriorFlow(AbstractAmortised):
     """An amortised posterior: the flow, and the encoder of the data that it is conditional on.
 
     Fields
@@ -129,6 +131,49 @@ class PosteriorFlow(AbstractPosteriorEstimator):
         doubts = self.novelty.warnings(x)
         found = FlowPosterior.of(key, self.space, self.flow, _seen(self.encoder, x), doubts)
         return Solution(found, Status.SUCCESS, {}, {}, warnings=doubts)
+
+    def sample(self, key: Key, x: Array, num_samples: int) -> jax.Array:
+        """Draws theta `(num_samples, B, dim)` of the posteriors of B data sets x `(B, m, *event)`, many at a time.
+
+        Raises `ValueError` for data sets of another shape, or with NaN.
+        """
+        check_count("num_samples", num_samples)
+        x = self._sets(x)
+        keys, rows = jax.random.split(key, bucket(len(x))), filled(x, bucket(len(x)))
+        return put(np.swapaxes(np.asarray(_drawn_each(self, keys, rows, num_samples))[: len(x)], 0, 1))
+
+    def log_prob(self, theta: Array, x: Array) -> jax.Array:
+        """Log density `(S, B)` at theta `(S, B, dim)` of the posteriors of B data sets x `(B, m, *event)`.
+
+        Raises `ValueError` for shapes that do not fit, or NaN in x.
+        """
+        x, theta = self._sets(x), np.asarray(theta, np.float32)
+        if theta.ndim != 3 or theta.shape[1:] != (len(x), self.prior.dim):
+            raise ValueError(f"theta: expected shape (S, {len(x)}, {self.prior.dim}), got {theta.shape}")
+        rows, size = np.swapaxes(theta, 0, 1), bucket(len(x))
+        return put(np.asarray(_log_prob_each(self, filled(rows, size), filled(x, size)))[: len(x)].T)
+
+    def _sets(self, x: Array) -> np.ndarray:
+        shape = (self.num_observations, *self.event_shape)
+        if np.shape(x)[1:] != shape:
+            raise ValueError(f"x: expected data sets of shape (B, {str(shape)[1:].rstrip(',)')}), got {np.shape(x)}")
+        return np.asarray(self.observations(np.reshape(x, (-1, *self.event_shape)))).reshape(-1, *shape)
+
+
+@eqx.filter_jit
+def _drawn_each(net: PosteriorFlow, keys: Key, x: Array, count: int) -> jax.Array:
+    one = lambda given: net.space.decode(net.flow.sample(given[0], net.encoder(given[1][None]).features[0], count))
+    return jax.lax.map(one, (keys, jnp.asarray(x)), batch_size=SETS)
+
+
+@eqx.filter_jit
+def _log_prob_each(net: PosteriorFlow, theta: Array, x: Array) -> jax.Array:
+    def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
+        theta, x = given
+        seen = net.encoder(x[None]).features
+        return net.space.density(theta, lambda u: net.flow.log_prob(u, jnp.repeat(seen, len(u), axis=0)))
+
+    return jax.lax.map(one, (jnp.asarray(theta), jnp.asarray(x)), batch_size=SETS)
 
 
 @eqx.filter_jit
@@ -173,7 +218,8 @@ class PosteriorLoss(AbstractLoss):
         return jnp.mean(jax.scipy.special.logsumexp(found, axis=0) - found[0])
 
 
-CARD = Card("npe", "Papamakarios and Murray 2016, arXiv:1605.06376", "posterior", training=Training(10_000, 5e-4))
+TRAINING = Training(6000, 1e-3, patience=0.25)
+CARD = Card("npe", "Papamakarios and Murray 2016, arXiv:1605.06376", "posterior", training=TRAINING)
 
 
 class NPE(AbstractLearner):

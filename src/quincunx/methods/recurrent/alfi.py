@@ -245,8 +245,8 @@ class ALFI(AbstractLearner):
     encoder: what it sees of one observation: `qx.VectorEncoder()`, `qx.SequenceEncoder()`, `qx.ImageEncoder()`, or an
         Equinox module of your own, which is called with one observation `(*event)`, returns features `(k,)`, and is
         trained with the machine. By the event's shape if None, and the solution's notes say which.
-    num_observations: in most simulated sets; 100 if None.
-    max_observations: in the largest; if None 3,000, or 15 % more than the data set at hand.
+    num_observations: in most simulated sets; if None as many as in the data sets that it is for, and at most 100.
+    max_observations: in the largest; if None 3,000, or 15 % more than in the data sets that it is for.
     partial_loss, weighting, live, batch_size, num_problems, max_draws: see `MetaLoss`.
     refinement: how `infer` zooms in from the machine's answer.
     card: its name and paper.
@@ -382,8 +382,10 @@ def _cut(made: list[Simulations]) -> list[Simulations]:
 
 
 def _sizes_for(count: int | None) -> tuple[int, int]:
-    """Observations in most simulated sets and in the largest, for data sets of about `count`."""
-    return 100, 3000 if count is None else max(100, round(1.15 * count))
+    """Observations in most simulated sets and in the largest, for data sets of so many, or of any number."""
+    if count is None:
+        return 100, 3000
+    return (count, count) if count < 100 else (100, round(1.15 * count))
 
 
 def _layout(budget: int, common: int, most: int) -> dict[int, int]:
