@@ -48,13 +48,18 @@ num_problems = 8
 """ + "".join(f"{name} = {value}\n" for name, value in MACHINE.items())  # `tiny.method("alfi")`
 
 
+def network_of(name: str) -> Any:
+    """The kind of network that a method has by default, or the first of several; None if it has none."""
+    hint = options_of(CATALOGUE[name]).get("network")
+    return next(iter(typing.get_args(hint)), hint)
+
+
 def method(name: str, **options: Any) -> AbstractMethod:
     """By the types of its options: a new method of a known kind needs no line here."""
     known = options_of(CATALOGUE[name])
     small = {option: value for option, value in SMALL.items() if option in known}
     if "network" in known:
-        first, *_ = typing.get_args(known["network"]) or (known["network"],)
-        small["network"] = NETWORKS[first]
+        small["network"] = NETWORKS[network_of(name)]
     return CATALOGUE[name](**{**small, **options})
 
 

@@ -209,11 +209,11 @@ def error(ratio):
 )
 def test_every_method_learns_the_ratio(name):
     known = options_of(CATALOGUE[name])
-    wanted = {"network": SMALL.get(known.get("network")), "batch_size": 256, "theta_reference": POINT}
+    wanted = {"network": SMALL.get(tiny.network_of(name)), "batch_size": 256, "theta_reference": POINT}
     options = {option: value for option, value in wanted.items() if option in known}
     if name == "bnre":
         options["batch_size"] = 2048
-    training = qx.Training(num_steps=STEPS.get(known.get("network"), 800), learning_rate=3e-3)
+    training = qx.Training(num_steps=STEPS.get(tiny.network_of(name), 800), learning_rate=3e-3)
     solution = qx.train(KEY, chain, CATALOGUE[name](**options), num_simulations=20_000, training=training)
     found, nothing = error(solution.value)
     assert found < BOUNDS.get(name, 0.008) < nothing / 4

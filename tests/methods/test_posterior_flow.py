@@ -124,8 +124,10 @@ def test_many_data_sets_at_once_are_as_one_by_one(learnt):
         # two means of 4,000 draws: five standard errors are exceeded by chance once in two million times
         gap = abs(draws[:, row].mean() - alone.sample(jax.random.key(1), 4000).mean())
         assert gap < 5 * np.sqrt(2 / 4000) * float(alone.std[0])
-    with pytest.raises(ValueError, match=r"x: expected data sets of shape \(B, 1\), got \(7,\)"):
+    with pytest.raises(ValueError, match=r"x: expected data sets \(B, m, \*event\), .* got \(7,\)"):
         learnt.sample(KEY, x[:, 0], 10)
+    with pytest.raises(ValueError, match="7 observations: this estimator is for sets of 1"):
+        learnt.sample(KEY, x.T, 10)
     with pytest.raises(ValueError, match=r"theta: expected shape \(S, 7, 1\), got \(5, 6, 1\)"):
         learnt.log_prob(draws[:5, :6], x)
     with pytest.raises(ValueError, match="NaN"):

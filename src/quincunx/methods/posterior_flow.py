@@ -154,10 +154,13 @@ class PosteriorFlow(AbstractAmortised):
         return put(np.asarray(_log_prob_each(self, filled(rows, size), filled(x, size)))[: len(x)].T)
 
     def _sets(self, x: Array) -> np.ndarray:
-        shape = (self.num_observations, *self.event_shape)
-        if np.shape(x)[1:] != shape:
-            raise ValueError(f"x: expected data sets of shape (B, {str(shape)[1:].rstrip(',)')}), got {np.shape(x)}")
-        return np.asarray(self.observations(np.reshape(x, (-1, *self.event_shape)))).reshape(-1, *shape)
+        if np.ndim(x) != 2 + len(self.event_shape):
+            raise ValueError(
+                f"x: expected data sets (B, m, *event), an event of shape {self.event_shape}; got {np.shape(x)}"
+            )
+        rows = self.observations(np.reshape(x, (-1, *np.shape(x)[2:]))).reshape(np.shape(x))
+        check_size(self, rows[0])
+        return np.asarray(rows)
 
 
 @eqx.filter_jit
