@@ -5,8 +5,9 @@
 
 theta* = (.7, -2.9, -1, -.9, .6); one observation of four draws, here of a fixed key. The exact posterior is sampled
 from the likelihood, and sampled again as the first row. Each method has its defaults; ABC has four epsilons, in units
-of the spread of x over the prior. MMD^2 is the unbiased estimate with a normal kernel as wide as the median distance
-of 1,000 exact draws; AUC that of a network of two hidden layers of 50, over five folds, 5,000 draws of each: 0.5 where
+of the spread of x over the prior; "nre large" and "nre larger" have a network of four layers of 256. MMD^2 is the
+unbiased estimate with a normal kernel as wide as the median distance of 1,000 exact draws; AUC that of a network of
+two hidden layers of 50, over five folds, 5,000 draws of each: 0.5 where
 it cannot tell them apart. Needs scikit-learn. About, from the lecture on the paper: MMD and AUC of AALR .05, .59; APT
 (SNPE-C) .17, .86; SNPE-A .21, .97; SNPE-B .20, .92; ABC .29 to .51, .98 to .99.
 """
@@ -34,6 +35,8 @@ SLCP = qx.problems.SBIBM["slcp"]
 THETA = np.array([0.7, -2.9, -1.0, -0.9, 0.6], np.float32)
 EPSILONS = (2.0, 1.0, 0.7, 0.5)
 NUM_DRAWS, NUM_KERNEL = 5000, 1000
+LARGE = qx.NRE(network=qx.MLP((256,) * 4), batch_size=1024)
+OWN = {"nre large": (LARGE, qx.Training(10_000, 1e-3)), "nre larger": (LARGE, qx.Training(20_000, 1e-3))}
 METHODS = ("nre", "nre-b", "nle", "snpe-c", "snpe-a", "snpe-b")
 
 
@@ -64,6 +67,9 @@ def draws_of(posterior: qx.AbstractPosterior, seed: int) -> np.ndarray:
 
 def answered(name: str, x: Any, num_simulations: int) -> qx.AbstractPosterior:
     key = jax.random.key(0)
+    if name in OWN:
+        method, training = OWN[name]
+        return qx.posterior(qx.train(key, SLCP, method, num_simulations=num_simulations, training=training).value, x)
     name, _, epsilon = name.partition(" ")
     method = qx.ABC(epsilon=float(epsilon)) if epsilon else CATALOGUE[name]()
     if isinstance(method, AbstractSearch):

@@ -54,7 +54,7 @@ class NormalPosterior(AbstractPosterior):
         return jnp.asarray(draws, jnp.float32)
 
     def log_prob(self, theta):
-        raise NotImplementedError
+        raise AssertionError("the density is not asked for here")
 
 
 def exact(x, *, shift=0.0, width=1.0, prior=PRIOR):

@@ -17,7 +17,7 @@ from quincunx.methods.nets import set_encoder
 from quincunx.methods.nets.lens import Warp
 from quincunx.methods.nets.moments import gaussian_fit
 from quincunx.methods.nets.widths import Calibration, covered
-from quincunx.methods.recurrent import alfi
+from quincunx.methods.recurrent import alfi, sizes
 from quincunx.methods.recurrent.machine import trajectories
 from quincunx.methods.recurrent.supply import BankSupply
 
@@ -259,7 +259,7 @@ def test_full_covariance_and_live_training_share_the_code_path(sims):
     assert solution.ok
     assert solution.value.shape.bandwidth == 0
     runs = 8 * solution.statistics["num_steps"] + solution.statistics["num_calibration_sets"]
-    sets = alfi._calibration_sizes(Budget(method.card.num_simulations), sims[0].num_observations)
+    sets = sizes.calibration_sizes(Budget(method.card.num_simulations), sims[0].num_observations)
     fresh = sum(size * count for size, count in sets.items())
     made = sims[0].num_simulator_calls + fresh + runs * 4 * 10 * 20
     assert solution.statistics["num_simulator_calls"] == made
@@ -270,7 +270,7 @@ def test_the_layout_keeps_to_the_budget():
     gather = lambda budget, **sizes: qx.ALFI(**sizes).gather(KEY, bell, Budget(budget), qx.NoProgress())
     sims = gather(30_000, num_observations=100, max_observations=1000)
     assert [part.num_observations for part in sims] == [100, 500]  # of 1,000 there would be six sets
-    calibrating = alfi._calibration_sizes(Budget(30_000), 1000)
+    calibrating = sizes.calibration_sizes(Budget(30_000), 1000)
     assert max(calibrating) == 1000
     fresh = sum(size * count for size, count in calibrating.items())
     assert 0.95 * 30_000 < sum(part.num_simulator_calls for part in sims) + fresh <= 30_000
@@ -283,10 +283,10 @@ def test_the_layout_keeps_to_the_budget():
 SIZES = [(None, (100, 3000)), (12, (12, 12)), (100, (100, 115)), (2000, (100, 2300))]
 
 
-@pytest.mark.parametrize(("count", "sizes"), SIZES)
-def test_sets_are_laid_out_for_the_data_at_hand(count, sizes):
+@pytest.mark.parametrize(("count", "expected"), SIZES)
+def test_sets_are_laid_out_for_the_data_at_hand(count, expected):
     """Small sets, of which there are many, and some 15 % larger than the data; of few observations just as many."""
-    assert alfi._sizes_for(count) == sizes
+    assert sizes.sizes_for(count) == expected
 
 
 def test_widths_are_calibrated():

@@ -223,7 +223,7 @@ def posterior_tests(
     num_observations: in each data set; 1 if None, or what the estimator is for.
     sampler: for estimators of a ratio or likelihood, as in `posterior`. If None it is `Tempered` with 1,024 draws, or 3
         for each of `num_draws`: a seventh of the time of its default, with which single posteriors are sampled.
-    progress: told about every problem.
+    progress: told about every problem, but where an estimator answers for many at a time, which takes seconds.
 
     Raises
     ------

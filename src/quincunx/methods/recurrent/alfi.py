@@ -54,13 +54,10 @@ from ..nets.encoder import AbstractEncoder, as_encoder
 from ..nets.set_encoder import KEPT
 from ..nets.widths import Calibration, covered
 from .machine import Machine, Progressing, RecurrentMachine, Seen, answers
+from .sizes import calibration_sizes, layout, sizes_for
 from .supply import AbstractSupply, LiveSupply
 
 FEWEST_SETS = 40
-FEWEST_OF_A_SIZE = 8
-CALIBRATING = 0.3  # of the budget
-SMALL_CALIBRATING = 0.08  # of that, at most, for each of the sizes but the largest
-FEWEST_CALIBRATING, ENOUGH_CALIBRATING = 100, 200  # sets, in all, and of one size
 
 # -- the parts of the loss -------------------------------------------------------------------------
 
@@ -285,12 +282,12 @@ class ALFI(AbstractLearner):
     def gather(
         self, key: Key, simulator: AbstractSimulator, budget: Budget, progress: AbstractProgress
     ) -> tuple[Simulations, ...]:
-        common, most = _sizes_for(budget.num_observations)
+        common, most = sizes_for(budget.num_observations)
         common = self.num_observations or common
         most = self.max_observations or max(common, most)
-        total = budget.num_simulations - sum(size * sets for size, sets in _calibration_sizes(budget, most).items())
-        layout = _layout(total, common, most)
-        (size, share), *_ = layout.items()
+        total = budget.num_simulations - sum(size * sets for size, sets in calibration_sizes(budget, most).items())
+        laid_out = layout(total, common, most)
+        (size, share), *_ = laid_out.items()
         if share // size < FEWEST_SETS:
             needed = -(-FEWEST_SETS * size * budget.num_simulations // share)
             raise ValueError(
@@ -306,7 +303,7 @@ class ALFI(AbstractLearner):
                 num_observations=m,
                 progress=progress,
             )
-            for index, (m, share) in enumerate(layout.items())
+            for index, (m, share) in enumerate(laid_out.items())
         )
 
     def build(self, key: Key, sims: Batch) -> RecurrentMachine:
@@ -321,25 +318,10 @@ class ALFI(AbstractLearner):
         parts = (job.sims,) if isinstance(job.sims, Simulations) else job.sims
         seen = as_encoder(self.encoder, parts[0].event_shape).in_words()
         done = dataclasses.replace(done, notes=(f"the machine sees {seen}",))
-        sizes = _calibration_sizes(job.budget, parts[-1].num_observations)
+        sizes = calibration_sizes(job.budget, parts[-1].num_observations)
         return (
             done if job.simulator is None or not sizes else _calibrated(key, done, job.simulator, sizes, job.progress)
         )
-
-
-def _calibration_sizes(budget: Budget, largest: int) -> dict[int, int]:
-    """Observations in a set -> sets, from a few observations to the largest training set, which get most of it.
-
-    Two more of the size below the largest are cut from each of those. Empty where the machine's widths do not matter,
-    or too little can be spent on them.
-    """
-    sizes = np.unique(np.geomspace(min(10, largest), largest, 5).round().astype(int))[::-1].tolist()
-    most = CALIBRATING * budget.num_simulations
-    small = {size: min(ENOUGH_CALIBRATING, int(SMALL_CALIBRATING * most / size)) for size in sizes[2:]}
-    rest = most - sum(size * sets for size, sets in small.items())
-    found = {largest: min(ENOUGH_CALIBRATING, int(rest / largest)), **small}
-    enough = sum(found.values()) >= FEWEST_CALIBRATING and not budget.refined
-    return {size: sets for size, sets in found.items() if sets} if enough else {}
 
 
 def _calibrated(
@@ -379,24 +361,3 @@ def _cut(made: list[Simulations]) -> list[Simulations]:
     if not 0 < size <= first.num_observations // 2:
         return []
     return [dataclasses.replace(first, x=first.x[:, start : start + size]) for start in (0, size)]
-
-
-def _sizes_for(count: int | None) -> tuple[int, int]:
-    """Observations in most simulated sets and in the largest, for data sets of so many, or of any number."""
-    if count is None:
-        return 100, 3000
-    return (count, count) if count < 100 else (100, round(1.15 * count))
-
-
-def _layout(budget: int, common: int, most: int) -> dict[int, int]:
-    """Observations per set -> observations in all sets of that size, so that one machine serves many sizes.
-
-    About half of the budget goes to sets of `common` observations, the rest to fewer, larger sets of up to `most`;
-    sizes that it does not give a few sets of are left out.
-    """
-    ratio = most / common
-    if ratio <= 1.5:
-        return {most: budget}
-    parts = [(most, 1 / 3)] if ratio <= 6 else [(common * 5, 0.3), (most, 0.3)]
-    larger = {size: share for size, part in parts if (share := int(part * budget)) >= FEWEST_OF_A_SIZE * size}
-    return {common: budget - sum(larger.values()), **larger}
