@@ -77,15 +77,19 @@ def test_the_edge_of_a_distribution_and_a_prior_that_depends_on_it():
 def test_a_ridge_is_followed():
     """Weinberg's energy and constant are known only together, by the asymmetry. Along the ridge the answer is narrower
     than the exact one, by 8 % in the median (benchmark), but it is no normal around one point of it.
+
+    Across it, of 40 data sets the width was 1.01 times the exact one, with a standard deviation of 0.05.
     """
     weinberg = qx.problems.weinberg
     x = qx.simulate(KEY, weinberg, theta={"energy": 47.0, "fermi": 1.0}, num_observations=1000).x[0]
     found = answer(weinberg, x, 200_000).posterior
     tied = np.asarray(asymmetry(found.points))
-    truth = float(asymmetry(weinberg.exact.mle(x)))
-    fisher = 1000**-0.5 * 1.7  # A's standard error, from the asymmetry's information of about .36 an observation
-    assert abs(tied.mean() - truth) < fisher
-    assert 0.7 < tied.std() / fisher < 1.4
+    grid = np.stack(np.meshgrid(np.linspace(40, 50, 101), np.linspace(0.5, 1.5, 101)), -1).reshape(-1, 2)
+    level = jax.lax.map(lambda theta: weinberg.exact.log_likelihood(theta, x), jnp.asarray(grid), batch_size=256)
+    weight, across = np.asarray(jax.nn.softmax(level)), np.asarray(asymmetry(grid))
+    exact = np.sqrt(np.average((across - np.average(across, weights=weight)) ** 2, weights=weight))
+    assert abs(tied.mean() - float(asymmetry(weinberg.exact.mle(x)))) < 0.75 * exact
+    assert 0.8 < tied.std() / exact < 1.25
     assert np.all(np.asarray(found.std) > 0.5 * np.asarray(weinberg.exact.posterior_std(x)))
     assert np.abs(np.corrcoef(np.asarray(found.points).T)[0, 1]) > 0.5
 
