@@ -39,7 +39,8 @@ REACH = 36.0  # six standard deviations, squared
 SHRINK = 20.0  # times narrower, at most, from round to round
 EARLY = 0.8  # of the sets of the last round: larger sets narrow faster
 REMEMBERED = 2  # rounds before, whose summaries are kept
-SETTLED = (0.6, 1.5)  # two rounds that change the widths by a factor in between have found what there is
+SETTLED = (0.6, 1.5)  # a round that changes the widths by a factor in between has found what there is
+NARROW = 0.5  # of the prior's width: an answer that is wider has to stand still for two rounds, one may be chance
 OFF_CENTRE = 1.5  # standard deviations of the region, from its middle to the answer: beyond, one more round
 TOO_WIDE = 12.0  # of a last region, in standard deviations of the answer
 ODD = 5.0  # standard deviations of a statistic of the data from those simulated at the answer
@@ -216,11 +217,14 @@ def _layout(observations: float, wanted: int, num_sets: int) -> tuple[int, int]:
 
 
 def _settled(rounds: Sequence[Round]) -> bool:
-    """Whether the last two of the rounds so far narrowed the answer no more: one alone may have by chance."""
-    if len(rounds) < 3 or rounds[-1].off_centre > OFF_CENTRE:
+    """Whether the last of the rounds so far narrowed the answer no more; while that is wide, the last two."""
+    if len(rounds) < 2 or rounds[-1].off_centre > OFF_CENTRE:
         return False
-    widths = np.diff([np.log(each.draws.std(axis=0)).mean() for each in rounds[-3:]])
-    return bool(np.all((np.log(SETTLED[0]) < widths) & (widths < np.log(SETTLED[1]))))
+    width = np.array([each.draws.std(axis=0) for each in rounds[-3:]])
+    change = np.diff(np.log(width).mean(axis=1))
+    calm = (np.log(SETTLED[0]) < change) & (change < np.log(SETTLED[1]))
+    narrow = np.all(width[-1] < NARROW * rounds[0].widths)
+    return bool(calm[-1] and (narrow or (len(calm) > 1 and calm[-2])))
 
 
 # -- the answer ------------------------------------------------------------------------------------
